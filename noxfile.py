@@ -1,0 +1,89 @@
+"""Everything CI runs: `nox` alone. `nox -l` lists the sessions, `nox -s tests-3.12 -- -k retry` runs some of the tests on one Python."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+
+PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
+WHOLE_SUITE_ON = ("3.11", "3.12", "3.13", "3.10", "3.14")  # the first that is installed
+ON_EVERY_PYTHON = ("tests/fundamentals", "tests/test_layers.py", "tests/test_states.py", "tests/test_errors.py")
+
+
+def is_installed(version: str) -> bool:
+    """This says whether `python3.x` runs here; a pyenv shim may be there and lead nowhere."""
+    if version == f"{sys.version_info.major}.{sys.version_info.minor}":
+        return True
+    command = shutil.which(f"python{version}")
+    return command is not None and subprocess.run([command, "-c", ""], check=False, capture_output=True).returncode == 0  # noqa: S603 - our own words
+
+
+INSTALLED = tuple(version for version in PYTHONS if is_installed(version))
+DEFAULT = next(version for version in WHOLE_SUITE_ON if version in INSTALLED)  # nox itself runs on one of them
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["lint", "types", "tests", "examples"]
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False  # also in CI: what is not installed is skipped; the default Python always is there
+nox.options.reuse_venv = "no"
+
+
+def groups(*names: str) -> tuple[str, ...]:
+    """This gives the requirements of some `[dependency-groups]`."""
+    return nox.project.dependency_groups(PROJECT, *names)
+
+
+@nox.session(python=DEFAULT)
+def lint(session: nox.Session) -> None:
+    """This checks style and format."""
+    session.install(*groups("lint"))
+    session.run("ruff", "check", *session.posargs)
+    session.run("ruff", "format", "--check")
+
+
+@nox.session(python=DEFAULT)
+def types(session: nox.Session) -> None:
+    """This checks the types: the whole tree with pyright, what users write with mypy too."""
+    session.install("-e", ".[fast,metrics]", *groups("types", "test"))
+    session.run("pyright", *session.posargs)
+    if (ROOT / "tests" / "typing").is_dir():
+        session.run("mypy")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """This runs the tests: all of them, with coverage, on the default Python; the fundamentals on the others."""
+    session.install("-e", ".[fast,metrics]", *groups("test"))
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+    elif session.python == DEFAULT:
+        session.run("pytest", "--cov", "--cov-report=term", env={"COVERAGE_FILE": str(ROOT / ".coverage")})
+    else:
+        session.run("pytest", *(path for path in ON_EVERY_PYTHON if (ROOT / path).exists()))
+
+
+@nox.session(python=DEFAULT)
+def examples(session: nox.Session) -> None:
+    """This runs every example from the built package, on `memory://`, away from the source tree."""
+    session.install(".[fast,metrics]")
+    names = session.posargs or sorted(path.name for path in (ROOT / "examples").glob("[!_]*.py"))
+    environment = {name: None for name in os.environ if name.startswith("DOCKET_")}
+    session.chdir(session.create_tmp())
+    for name in names:
+        session.run("python", "-W", "error", str(ROOT / "examples" / name), env=environment)
+
+
+@nox.session(python=DEFAULT)
+def bench(session: nox.Session) -> None:
+    """This measures docket and its peers side by side on a private server; prints a table and writes JSON."""
+    session.install(".[fast,metrics]", *groups("test"))
+    session.run("python", "-m", "tests.benchmarks", *session.posargs)
