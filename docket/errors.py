@@ -1,0 +1,140 @@
+"""Every error that docket raises of its own accord, in one tree under `DocketError`.
+
+Each also subclasses the built-in that a caller would expect, so `except KeyError` and `except DocketError` both work.
+"""
+
+import asyncio
+import sys
+
+__all__ = [
+    "CycleError",
+    "DependencyFailed",
+    "DependencyNotGiven",
+    "DocketError",
+    "ExecutionCancelled",
+    "ExecutionSuperseded",
+    "InDoubt",
+    "InvalidArguments",
+    "InvalidOption",
+    "InvalidSchedule",
+    "InvalidURL",
+    "InvalidWorkerDependency",
+    "LayoutMismatch",
+    "LoadError",
+    "NameTaken",
+    "NoDocket",
+    "NotEntered",
+    "NotSerializable",
+    "PayloadError",
+    "RedisUnavailable",
+    "ResultTimeout",
+    "ResultUnavailable",
+    "ServerError",
+    "UnknownTask",
+]
+
+
+class DocketError(Exception):
+    """This is the root of everything docket raises of its own accord."""
+
+
+class NotEntered(DocketError, RuntimeError):
+    """This docket or worker is used outside its `async with` block, or in another event loop than it was entered in."""
+
+
+class NoDocket(DocketError, RuntimeError):
+    """This task handle knows no docket, and there is no single entered one to take."""
+
+
+class UnknownTask(DocketError, KeyError):
+    """This task name must resolve in this process and does not."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class NameTaken(DocketError, ValueError):
+    """This task name already stands for another function."""
+
+
+class InvalidArguments(DocketError, TypeError):
+    """These arguments do not bind to the signature of the task."""
+
+
+class InvalidSchedule(DocketError, ValueError):
+    """This `when`, `key` or call cannot be scheduled as it stands."""
+
+
+class InvalidOption(DocketError, ValueError):
+    """This option of a docket, a worker, a behaviour or the command line has a value it cannot take."""
+
+
+class InvalidWorkerDependency(InvalidOption, TypeError):
+    """This is given to a worker as a dependency, and is none."""
+
+
+class InvalidURL(DocketError, ValueError):
+    """This is no URL docket can connect to; credentials in it are masked."""
+
+
+class LoadError(DocketError, ImportError):
+    """This `module:member` path leads to nothing usable."""
+
+
+class NotSerializable(DocketError, TypeError):
+    """This argument or result cannot be pickled."""
+
+
+class PayloadError(DocketError, ValueError):
+    """This stored payload cannot be decoded."""
+
+
+class RedisUnavailable(DocketError, ConnectionError):
+    """This call did not reach Redis; nothing was written."""
+
+
+class InDoubt(RedisUnavailable):
+    """This call was sent and its reply was lost: it may have been carried out. Repeating it with the same key is safe."""
+
+
+class ServerError(DocketError, RuntimeError):
+    """This call was refused by the server, for a reason that waiting does not mend."""
+
+
+class LayoutMismatch(DocketError, RuntimeError):
+    """This docket's data was written by a newer layout than this version understands."""
+
+
+class DependencyNotGiven(DocketError, TypeError):
+    """This task was called directly without the dependency that a worker would have given it."""
+
+
+class DependencyFailed(DocketError, RuntimeError):
+    """These dependencies of a task failed to resolve; the message names the parameters."""
+
+
+class CycleError(DocketError, ValueError):
+    """These dependencies need each other in a circle."""
+
+
+class ExecutionCancelled(DocketError):
+    """This execution was cancelled, so it has no result."""
+
+
+class ExecutionSuperseded(DocketError):
+    """This execution was replaced under its key before it ended, so it has no result."""
+
+
+class ResultUnavailable(DocketError, LookupError):
+    """This execution's record is gone (`execution_ttl` has passed), so nothing is known of its end."""
+
+
+if sys.version_info >= (3, 11):
+
+    class ResultTimeout(DocketError, TimeoutError):
+        """This execution did not end in the time the caller gave it."""
+
+else:  # pragma: no cover - Python 3.10, where asyncio's is a class of its own; the fundamentals run there
+
+    class ResultTimeout(DocketError, TimeoutError, asyncio.TimeoutError):
+        """This execution did not end in the time the caller gave it."""

@@ -1,0 +1,193 @@
+"""What docket tells the world about itself: OpenTelemetry instruments and tracers, and the two small HTTP servers of a worker.
+
+Everything here goes through the OpenTelemetry API, so it costs next to nothing until an SDK is set up. When to count and
+when to open a span is decided where the step happens.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from opentelemetry import metrics, trace
+from opentelemetry.propagators.textmap import Getter, Setter
+
+from docket.errors import InvalidOption, LoadError
+
+if TYPE_CHECKING:
+    from opentelemetry.exporter.prometheus import PrometheusMetricReader
+
+__all__ = [
+    "CACHE_SIZE",
+    "QUEUE_DEPTH",
+    "REDIS_DISRUPTIONS",
+    "SCHEDULE_DEPTH",
+    "STRIKES_IN_EFFECT",
+    "TASKS_ADDED",
+    "TASKS_CANCELLED",
+    "TASKS_COMPLETED",
+    "TASKS_FAILED",
+    "TASKS_PERPETUATED",
+    "TASKS_REDELIVERED",
+    "TASKS_REPLACED",
+    "TASKS_RETRIED",
+    "TASKS_RUNNING",
+    "TASKS_SCHEDULED",
+    "TASKS_STARTED",
+    "TASKS_STRICKEN",
+    "TASKS_SUCCEEDED",
+    "TASKS_SUPERSEDED",
+    "TASK_DURATION",
+    "TASK_PUNCTUALITY",
+    "healthcheck_server",
+    "message_getter",
+    "message_setter",
+    "meter",
+    "metrics_server",
+    "tracer",
+    "worker_tracer",
+]
+
+meter = metrics.get_meter("docket")
+tracer = trace.get_tracer("docket.docket")
+worker_tracer = trace.get_tracer("docket.worker")
+
+TASKS_ADDED = meter.create_counter("docket_tasks_added", description="Tasks added to the docket", unit="1")
+TASKS_REPLACED = meter.create_counter("docket_tasks_replaced", description="Tasks replaced on the docket", unit="1")
+TASKS_SCHEDULED = meter.create_counter("docket_tasks_scheduled", description="Tasks added or replaced", unit="1")
+TASKS_CANCELLED = meter.create_counter("docket_tasks_cancelled", description="Tasks cancelled", unit="1")
+TASKS_STARTED = meter.create_counter("docket_tasks_started", description="Runs that workers started", unit="1")
+TASKS_REDELIVERED = meter.create_counter("docket_tasks_redelivered", description="Runs taken over from a worker that died", unit="1")
+TASKS_STRICKEN = meter.create_counter("docket_tasks_stricken", description="Tasks stopped by a strike", unit="1")
+TASKS_SUPERSEDED = meter.create_counter("docket_tasks_superseded", description="Runs that another took the place of", unit="1")
+TASKS_COMPLETED = meter.create_counter("docket_tasks_completed", description="Runs that ended, well or not", unit="1")
+TASKS_FAILED = meter.create_counter("docket_tasks_failed", description="Runs that ended with an exception", unit="1")
+TASKS_SUCCEEDED = meter.create_counter("docket_tasks_succeeded", description="Runs that ended well", unit="1")
+TASKS_RETRIED = meter.create_counter("docket_tasks_retried", description="Runs put back for another attempt", unit="1")
+TASKS_PERPETUATED = meter.create_counter("docket_tasks_perpetuated", description="Runs that scheduled their next one", unit="1")
+REDIS_DISRUPTIONS = meter.create_counter("docket_redis_disruptions", description="Times that Redis went away", unit="1")
+
+TASK_DURATION = meter.create_histogram("docket_task_duration", description="How long a run took", unit="s")
+TASK_PUNCTUALITY = meter.create_histogram("docket_task_punctuality", description="How long after it was due a run started", unit="s")
+
+TASKS_RUNNING = meter.create_up_down_counter("docket_tasks_running", description="Tasks running now", unit="1")
+STRIKES_IN_EFFECT = meter.create_up_down_counter("docket_strikes_in_effect", description="Strikes in effect now", unit="1")
+
+QUEUE_DEPTH = meter.create_gauge("docket_queue_depth", description="Tasks that could run now", unit="1")
+SCHEDULE_DEPTH = meter.create_gauge("docket_schedule_depth", description="Tasks scheduled for later", unit="1")
+CACHE_SIZE = meter.create_gauge("docket_cache_size", description="Entries in docket's own caches", unit="1")
+
+
+class _MessageGetter(Getter[dict[bytes, bytes]]):
+    def get(self, carrier: dict[bytes, bytes], key: str) -> list[str] | None:
+        value = carrier.get(key.encode())
+        return None if value is None else [value.decode()]
+
+    def keys(self, carrier: dict[bytes, bytes]) -> list[str]:
+        return [key.decode() for key in carrier]
+
+
+class _MessageSetter(Setter[dict[bytes, bytes]]):
+    def set(self, carrier: dict[bytes, bytes], key: str, value: str) -> None:
+        carrier[key.encode()] = value.encode()
+
+
+message_getter: Getter[dict[bytes, bytes]] = _MessageGetter()
+"""Reads a trace context out of a message, for OpenTelemetry propagators."""
+message_setter: Setter[dict[bytes, bytes]] = _MessageSetter()
+"""Writes a trace context into a message, for OpenTelemetry propagators."""
+
+
+_EVERYWHERE = "0.0.0.0"  # noqa: S104 - probes and scrapers come from outside the container
+
+
+def _always() -> bool:
+    return True
+
+
+@contextmanager
+def healthcheck_server(host: str = _EVERYWHERE, port: int | None = None, alive: Callable[[], bool] = _always) -> Generator[int | None, None, None]:
+    """This answers every GET with 200 while `alive()` says so and with 503 otherwise, from a thread of its own.
+
+    Gives the port (0 asks for a free one); without a port it does nothing and gives None. Raises `InvalidOption` when
+    the port cannot be had.
+    """
+    if port is None:
+        yield None
+        return
+
+    # late: a quarter of a command's start-up time, for one option
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            healthy = alive()
+            body = b"OK" if healthy else b"unhealthy"
+            self.send_response(200 if healthy else 503)
+            self.send_header("Content-Type", "text/plain")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
+            """Probes come every few seconds; they are no news."""
+
+    try:
+        server = ThreadingHTTPServer((host, port), Handler)
+    except OSError as exc:
+        raise _cannot_listen("health checks", host, port, exc) from exc
+
+    with server:
+        thread = Thread(target=server.serve_forever, args=(0.1,), name="docket-healthcheck", daemon=True)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def metrics_server(host: str = _EVERYWHERE, port: int | None = None) -> Generator[int | None, None, None]:
+    """This serves docket's metrics as Prometheus text, from a thread of its own.
+
+    Gives the port (0 asks for a free one); without a port it does nothing and gives None. Raises `LoadError` (an
+    ImportError) when the `metrics` extra is not installed, and `InvalidOption` when the port cannot be had.
+    """
+    if port is None:
+        yield None
+        return
+
+    # late: an optional extra
+    try:
+        from opentelemetry.exporter.prometheus import PrometheusMetricReader
+        from prometheus_client import start_http_server
+    except ImportError as exc:
+        raise LoadError("Serving metrics needs the metrics extra; install it with: pip install 'pydocket[metrics]'") from exc
+
+    try:
+        server, thread = start_http_server(port, host)
+    except OSError as exc:
+        raise _cannot_listen("metrics", host, port, exc) from exc
+
+    _export_through(PrometheusMetricReader)
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _cannot_listen(purpose: str, host: str, port: int, exc: OSError) -> InvalidOption:
+    return InvalidOption(f"Cannot serve {purpose} on port {port} of {host}: {exc.strerror or exc}; give another port")
+
+
+@functools.cache  # OpenTelemetry takes one meter provider per process
+def _export_through(reader: type[PrometheusMetricReader]) -> None:
+    from opentelemetry.sdk.metrics import MeterProvider  # late, as above
+
+    metrics.set_meter_provider(MeterProvider(metric_readers=[reader()]))
