@@ -1,0 +1,40 @@
+-- A concurrency limit: who holds a place and until when, who waits in which order. Needs: now.
+-- holders: sorted set of generations by the moment their place lapses; waiters: sorted set of 'generation|key' by order of arrival;
+-- most: how many may hold a place, kept for those who do not know; waiting: sorted set of limits somebody waits for, by when they were last looked at.
+local RESERVED_US = 600 * 1000000 -- a place kept for a run that was woken and is not yet claimed
+local FORGET_MS = 24 * 3600 * 1000
+
+local function let_in(stream, waiting, limit, most)
+  redis.call('ZREMRANGEBYSCORE', limit.holders, '-inf', '(' .. now_text)
+  local free = most - redis.call('ZCARD', limit.holders)
+  local left = redis.call('ZCARD', limit.waiters)
+  if left == 0 then
+    return free
+  end
+  if free > 0 then
+    for _, member in ipairs(redis.call('ZRANGE', limit.waiters, 0, free - 1)) do
+      local generation, key = string.match(member, '^(%d+)|(.*)$')
+      redis.call('ZREM', limit.waiters, member)
+      redis.call('ZADD', limit.holders, string.format('%.0f', now + RESERVED_US), generation)
+      redis.call('PEXPIRE', limit.holders, FORGET_MS)
+      redis.call('XADD', stream, '*', 'key', key, 'generation', generation, 'limit', limit.identity)
+      rouse_readers()
+      free = free - 1
+      left = left - 1
+    end
+  end
+  if left == 0 then
+    redis.call('ZREM', waiting, limit.identity)
+    redis.call('DEL', limit.most, limit.waiters) -- in process, what is empty would stay
+  end
+  return free
+end
+
+-- Gives a place up, and lets in whoever waits for it.
+local function leave(stream, waiting, limit, generation)
+  redis.call('ZREM', limit.holders, generation)
+  local most = redis.call('GET', limit.most)
+  if most then
+    let_in(stream, waiting, limit, tonumber(most))
+  end
+end

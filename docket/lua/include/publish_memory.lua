@@ -1,0 +1,11 @@
+-- In process, messages go back with the reply and are handed on by the caller.
+local published = {}
+local function publish(channel, message)
+  published[#published + 1] = channel
+  published[#published + 1] = message
+end
+
+-- Readers look again when a script has published something: for entries that come without an event.
+local function rouse_readers()
+  publish('', '')
+end

@@ -1,0 +1,118 @@
+-- Makes runs: under keys that are free, under any key when told to replace, or as the successor of the run that asks.
+-- KEYS: stream, queue, meta, then per item its record, and with `wide` also its payload and its successor's payload
+-- ARGV: now, state channels, cancel channel, wake channel, then per item:
+--       key, function, when ('' = now), payload, trace, token, replace ('1'), wide ('1'), large ('1'), generation and delivery of the asking run
+-- Replies, per item: {'created' | 'exists', generation, state, when} | {'error', message}
+-- Events: state (scheduled, queued; cancelled+superseded for what was replaced), cancel (a running run was replaced), wake
+-- A run that replaces itself sees itself out: it is not told to stop.
+-- A repeat (same token) answers as the first time did.
+--@include run
+--@include wake
+
+local function create(keys, item, generation)
+  local when = item.when
+  if when == '' then
+    when = now_text
+  end
+  if not is_due(when) then
+    note_due(KEYS[2], when)
+  end
+  local state = enqueue(KEYS[1], KEYS[2], item.key, generation, when)
+  local fields = { 'state', state, 'generation', generation, 'function', item.fn, 'when', when, 'token', item.token }
+  if item.large then
+    redis.call('SET', keys.payload, item.payload)
+    fields[#fields + 1] = 'large'
+    fields[#fields + 1] = '1'
+  else
+    fields[#fields + 1] = 'payload'
+    fields[#fields + 1] = item.payload
+  end
+  if item.trace ~= '' then
+    fields[#fields + 1] = 'trace'
+    fields[#fields + 1] = item.trace
+  end
+  redis.call('HSET', keys.record, unpack(fields))
+  announce(item.key, generation, state, { when = when })
+  return { 'created', generation, state, when }
+end
+
+local function succeed(keys, item, run)
+  if run.next_token == item.token then
+    return { 'created', tonumber(run.next_generation), 'scheduled', run.next_when }
+  end
+  if run.next_generation then
+    return { 'exists', tonumber(run.next_generation), 'scheduled', run.next_when }
+  end
+  local generation = redis.call('HINCRBY', KEYS[3], 'generation', 1)
+  local when = item.when
+  if when == '' then
+    when = now_text
+  end
+  local fields = { 'next_generation', generation, 'next_function', item.fn, 'next_when', when, 'next_token', item.token, 'next_trace', item.trace }
+  if item.large then
+    redis.call('SET', keys.successor, item.payload)
+    fields[#fields + 1] = 'next_large'
+    fields[#fields + 1] = '1'
+  else
+    fields[#fields + 1] = 'next_payload'
+    fields[#fields + 1] = item.payload
+  end
+  redis.call('HSET', keys.record, unpack(fields))
+  return { 'created', generation, 'scheduled', when }
+end
+
+local function displace(keys, item, run, by_itself)
+  redis.call('ZREM', KEYS[2], item.key)
+  announce(item.key, run.generation, 'cancelled', run, now_text, '', '1')
+  announce_dropped_successor(item.key, run)
+  if run.state == 'running' and not by_itself then
+    publish(ARGV[3], netstring(item.key) .. netstring(run.generation) .. netstring('replaced'))
+  end
+  redis.call('DEL', keys.record, keys.payload, keys.successor)
+end
+
+local function schedule(keys, item)
+  if redis.call('HGET', keys.record, 'state') then
+    local run = read(keys.record)
+    if run.token == item.token then
+      return { 'created', tonumber(run.generation), run.state, run.when }
+    end
+    if LIVE[run.state] then
+      local own = run.state == 'running' and run.generation == item.own_generation and run.delivery == item.own_delivery
+      if own and not item.replace then
+        return succeed(keys, item, run)
+      end
+      if not item.replace then
+        return { 'exists', tonumber(run.generation), run.state, run.when }
+      end
+      displace(keys, item, run, own)
+    else
+      redis.call('DEL', keys.record)
+      if keys.payload then
+        redis.call('DEL', keys.payload)
+      end
+    end
+  end
+  return create(keys, item, redis.call('HINCRBY', KEYS[3], 'generation', 1))
+end
+
+local function main()
+  local replies = {}
+  local k = 4
+  for a = 5, #ARGV, 11 do
+    local item = {
+      key = ARGV[a], fn = ARGV[a + 1], when = ARGV[a + 2], payload = ARGV[a + 3], trace = ARGV[a + 4], token = ARGV[a + 5],
+      replace = ARGV[a + 6] == '1', large = ARGV[a + 8] == '1', own_generation = ARGV[a + 9], own_delivery = ARGV[a + 10],
+    }
+    local keys = { record = KEYS[k] }
+    k = k + 1
+    if ARGV[a + 7] == '1' then
+      keys.payload = KEYS[k]
+      keys.successor = KEYS[k + 1]
+      k = k + 2
+    end
+    replies[#replies + 1] = attempt(schedule, keys, item)
+  end
+  wake_movers(ARGV[4])
+  return replies
+end
