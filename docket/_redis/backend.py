@@ -1,0 +1,99 @@
+"""What the store needs of a backend. Two keep the promise: a Redis or Valkey server, and the in-process engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+__all__ = ["Backend", "Listener", "Reader", "Subscriber"]
+
+
+class Listener(Protocol):
+    """This hears what is published on a channel. Called in the event loop it was added in; must not block."""
+
+    def on_message(self, message: bytes) -> None:
+        """This takes one message."""
+        ...
+
+    def on_interruption(self) -> None:
+        """This learns that messages may have been missed."""
+        ...
+
+
+class Subscriber(Protocol):
+    """This hands published messages to listeners."""
+
+    @property
+    def connected(self) -> bool:
+        """This says whether messages can arrive now."""
+        ...
+
+    async def add(self, channel: str, listener: Listener) -> None:
+        """This starts listening; on return the subscription stands (or will as soon as the connection is back)."""
+        ...
+
+    async def remove(self, channel: str, listener: Listener) -> None:
+        """This stops listening."""
+        ...
+
+
+class Reader(Protocol):
+    """This is a connection of its own for commands that block."""
+
+    async def call(self, *args: Any, timeout: float) -> Any:
+        """This sends one blocking command. A cancelled call may have been carried out."""
+        ...
+
+    async def aclose(self) -> None:
+        """This lets the connection go."""
+        ...
+
+
+class Backend(Protocol):
+    """This sends commands and runs scripts. Replies are those of RESP2: integers, bytes, lists, None."""
+
+    is_memory: bool
+
+    @property
+    def subscriber(self) -> Subscriber:
+        """This hands published messages to listeners."""
+        ...
+
+    async def open(self) -> None:
+        """This connects for the first time. Raises `RedisUnavailable`."""
+        ...
+
+    def services(self) -> Sequence[Callable[[], Coroutine[Any, Any, None]]]:
+        """This names what has to run for as long as the backend is open."""
+        ...
+
+    async def aclose(self) -> None:
+        """This lets go of everything, in milliseconds."""
+        ...
+
+    async def call(self, *args: Any) -> Any:
+        """This sends one command. Raises `RedisUnavailable`, `InDoubt` or `ServerError`."""
+        ...
+
+    async def script(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """This runs a script of ours. The clock's time is put before `args`. Raises as `call` does."""
+        ...
+
+    async def available(self, timeout: float) -> bool:
+        """This waits for a connection and says whether there is one."""
+        ...
+
+    @property
+    def is_connected(self) -> bool:
+        """This says whether the connection stands; any thread may ask."""
+        ...
+
+    def connected_for(self) -> float:
+        """This gives the seconds for which the connection has been standing; 0 while there is none."""
+        ...
+
+    def reader(self) -> Reader:
+        """This makes a connection of its own for blocking commands."""
+        ...

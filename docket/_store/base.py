@@ -1,0 +1,90 @@
+"""What every part of the store holds: the backend, the keys, and patience with outages."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+
+from docket._redis.errors import reply_error
+from docket.errors import InDoubt, RedisUnavailable
+from docket.states import ExecutionState
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from docket._keys import Keys
+    from docket._redis.backend import Backend
+
+__all__ = ["STATES", "Base", "as_dict", "chunks", "number", "text"]
+
+T = TypeVar("T")
+
+STATES: dict[bytes, ExecutionState] = {state.value.encode(): state for state in ExecutionState}
+
+_LOOK_UP = 1.0
+"""Seconds between looks at whether a call is still wanted, during an outage."""
+
+_PAUSE = 0.1
+"""Seconds before a call is repeated that a server answered with `not now`."""
+
+
+class Base:
+    """This issues commands for one docket."""
+
+    def __init__(self, backend: Backend, keys: Keys) -> None:
+        self._backend = backend
+        self._keys = keys
+        self._states = keys.state("")
+
+    async def _script(self, name: str, keys: Sequence[str], *args: Any) -> Any:
+        return await self._backend.script(name, keys, (self._states, *args))
+
+    async def _persist(self, attempt: Callable[[], Awaitable[T]], patience: float | None, wanted: Callable[[], bool] | None = None) -> T:
+        """Repeats a repeatable call through an outage: for `patience` seconds, for as long as it takes, or for as long as it is wanted."""
+        loop = asyncio.get_running_loop()
+        deadline = None if patience is None else loop.time() + patience
+        doubt: InDoubt | None = None
+        while True:
+            try:
+                return await attempt()
+            except RedisUnavailable as exc:
+                if isinstance(exc, InDoubt):
+                    doubt = exc
+                left = _LOOK_UP if deadline is None else deadline - loop.time()
+                # Either way there is a pause: a server that answers `not now` is not asked again at once
+                await anyio.sleep(max(0.0, min(left, _PAUSE * (0.5 + random.random()))))
+                is_back = left > 0 and await self._backend.available(left)
+                if (deadline is not None and not is_back) or (wanted is not None and not wanted()):
+                    if doubt is not None and doubt is not exc:
+                        raise doubt from exc
+                    raise
+
+    def _failure(self, reply: Any) -> Exception | None:
+        """The error of one item of a batch, if that is what its reply is."""
+        if reply[0] == b"error":
+            return reply_error(reply[1].decode("utf-8", "replace"), "the server")
+        return None
+
+
+def as_dict(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    """This pairs up a flat reply."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def number(value: bytes | None) -> int | None:
+    """This reads an optional number."""
+    return int(value) if value else None
+
+
+def text(value: bytes | None) -> str | None:
+    """This reads an optional text."""
+    return value.decode("utf-8", "replace") if value else None
+
+
+def chunks(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:
+    """This cuts a sequence into pieces of at most that size."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
