@@ -1,0 +1,117 @@
+"""What surrounds the code that runs now: the run it belongs to, and the dockets entered around it.
+
+Entering and leaving themselves are `docket.Docket`'s business; here is only remembered who is entered, and where.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from contextvars import ContextVar
+from itertools import count
+from typing import TYPE_CHECKING
+
+from docket.errors import NoDocket
+
+if TYPE_CHECKING:
+    from docket.docket import Docket
+    from docket.execution import Execution
+    from docket.worker import Worker
+
+__all__ = ["Entry", "ambient_docket", "current_docket", "current_execution", "current_worker", "docket_named", "enter", "leave", "remember"]
+
+current_docket: ContextVar[Docket] = ContextVar("docket")
+"""The docket whose worker runs this; not set outside a run."""
+current_worker: ContextVar[Worker] = ContextVar("worker")
+"""The worker that runs this; not set outside a run."""
+current_execution: ContextVar[Execution] = ContextVar("execution")
+"""The run this belongs to; not set outside one."""
+
+
+class Entry:
+    """This is one entering of a docket that has not been left. Compared by identity; dead once it was left, also in contexts that still hold it."""
+
+    __slots__ = ("alive", "docket", "execution", "pid")
+
+    def __init__(self, docket: Docket) -> None:
+        self.docket = docket
+        self.execution = current_execution.get(None)
+        self.pid = os.getpid()
+        self.alive = True
+
+    @property
+    def here(self) -> bool:
+        """This says whether the docket is still entered, and in the event loop that asks."""
+        return self.alive and self.docket.is_entered
+
+
+_stack: ContextVar[tuple[Entry, ...]] = ContextVar("entered dockets", default=())
+_process: list[Entry] = []
+_made: weakref.WeakValueDictionary[int, Docket] = weakref.WeakValueDictionary()
+_counter = count()
+
+
+def enter(docket: Docket) -> None:
+    """This notes that a docket was entered, in this context and in the process."""
+    entry = Entry(docket)
+    _stack.set((*(held for held in _stack.get() if held.alive), entry))
+    _process[:] = [held for held in _process if held.pid == entry.pid]  # a forked child starts with none of its parent's
+    _process.append(entry)
+
+
+def leave(docket: Docket) -> None:
+    """This notes that a docket was left: its innermost entering in this context, else (it was entered in another one) its last."""
+    entries = [held for held in _process if held.docket is docket]
+    around = [held for held in _stack.get() if held in entries]
+    for entry in (around or entries)[-1:]:
+        entry.alive = False
+        _process.remove(entry)
+    # Set anew rather than reset: the token belongs to the context that entered, which need not be this one.
+    _stack.set(tuple(held for held in _stack.get() if held.alive))
+
+
+def ambient_docket(wanted_by: str) -> Docket:
+    """This gives the docket meant by code that names none: the innermost of this context, else the only entered one.
+
+    Inside a run, the run's docket counts as entered around everything except what the run entered itself.
+    Raises `NoDocket`, which names who asked.
+    """
+    execution = current_execution.get(None)
+    around = [entry for entry in _stack.get() if entry.here]
+    running = current_docket.get(None)
+    if around and (running is None or around[-1].execution is execution):
+        return around[-1].docket
+    if running is not None:
+        return running
+
+    entered = {id(entry.docket): entry.docket for entry in _process if entry.here}
+    if len(entered) == 1:
+        return next(iter(entered.values()))
+    found = "no docket is entered" if not entered else f"{len(entered)} dockets are entered ({', '.join(sorted(repr(d.name) for d in entered.values()))})"
+    raise NoDocket(
+        f"{wanted_by} names no docket, and {found}; declare it with @docket.task, schedule it with docket.add(...), or do so inside `async with docket:`"
+    )
+
+
+def remember(docket: Docket) -> None:
+    """This keeps a docket findable by its name, for as long as somebody else keeps the docket."""
+    _made[next(_counter)] = docket
+
+
+def docket_named(name: str) -> Docket:
+    """This finds a docket of this process by its name: the one that runs this code, else an entered one, else the last one made.
+
+    Raises `NoDocket`.
+    """
+    running = current_docket.get(None)
+    if running is not None and running.name == name:
+        return running
+    for entry in reversed((*_process, *_stack.get())):
+        if entry.docket.name == name and entry.here:
+            return entry.docket
+    for number in sorted(_made.keys(), reverse=True):
+        made = _made.get(number)
+        if made is not None and made.name == name:
+            return made
+    known = ", ".join(sorted({repr(made.name) for made in _made.values()})) or "none"
+    raise NoDocket(f"there is no docket named {name!r} in this process, only {known}; dockets travel by name, so import the module that makes it first")
