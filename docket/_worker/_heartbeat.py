@@ -1,0 +1,36 @@
+"""Says that this worker can claim work, and which tasks it knows. An outage or a stuck loop silences it, as it should."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from docket._worker._service import Service
+
+if TYPE_CHECKING:
+    from docket._worker._crew import Crew
+
+__all__ = ["Heartbeat"]
+
+
+class Heartbeat(Service):
+    """This announces the worker."""
+
+    name = "heartbeat"
+    at_start = True
+
+    def __init__(self, crew: Crew) -> None:
+        super().__init__(crew)
+        self._announced: tuple[str, frozenset[str]] | None = None
+
+    async def tick(self) -> float:
+        crew = self._crew
+        options = crew.docket.options
+        interval = options.heartbeat_interval.total_seconds()
+        announcement = (crew.instance, frozenset(crew.registry.functions))
+        ttl_ms = int(interval * (options.missed_heartbeats + 1) * 1000)
+        tasks = None if announcement == self._announced else announcement[1]
+        self._announced = None
+        if await crew.store.workers.heartbeat(crew.instance, crew.options.name, tasks, ttl_ms):
+            self._announced = announcement
+            return interval
+        return 0.0  # the description had expired: say everything again

@@ -1,0 +1,195 @@
+"""Reads new messages for free slots and claims them. Running them is `_run`'s business."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+
+from docket._redis.batcher import BATCH_ITEMS
+from docket._redis.wire import backoff
+from docket._store.records import Claimed
+from docket._worker._report import Report
+from docket.errors import DocketError, RedisUnavailable, ServerError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
+
+    from anyio.abc import TaskGroup
+
+    from docket._store.records import Delivery
+    from docket._worker._crew import Crew
+    from docket._worker._runs import Runs
+
+__all__ = ["Intake"]
+
+logger = logging.getLogger("docket.worker")
+
+BLOCK_MS = 5000
+"""How long one read waits for entries. New ones, a stop and a lost lease end it at once; this is only a sign of life."""
+
+SHORTEST_PAUSE_MS = 10
+"""How long the first read waits where the worker wants to know soon whether nothing is left; the next ones wait longer."""
+
+LEAST_BATCH = 8
+"""Below this, smaller reads that overlap cost more round trips than they save."""
+
+
+class Intake:
+    """This fetches as much as there are free slots, at most half of all in one read, and claims what one read brought in one call.
+
+    The claim of one batch and the read of the next overlap, so that the server and this process work at the same time.
+    """
+
+    def __init__(self, crew: Crew, runs: Runs, finished: Callable[[], Awaitable[bool]] | None) -> None:
+        self._crew = crew
+        self._runs = runs
+        self._finished = finished
+        concurrency = crew.options.concurrency
+        # in process there is nobody to overlap with
+        self._most = min(crew.options.message_batch, BATCH_ITEMS, concurrency if crew.store.is_memory else max(LEAST_BATCH, (concurrency + 1) // 2))
+        self._reader = crew.store.delivery.reader()
+        self._report = Report(crew)
+        self._reading: anyio.CancelScope | None = None
+        self._claiming: set[bytes] = set()
+        self._stopping = False
+        self._unsure = False
+        """A read or a claim was cancelled or broke: entries may be pending with us that we do not know of."""
+        self._groupless = False
+        """The consumer group went, and is to be made again."""
+
+    def stop(self) -> None:
+        """This ends `run` as soon as what was fetched is claimed."""
+        self._stopping = True
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """This ends the present read, because it is done under an identity that no longer counts."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+    async def run(self) -> None:
+        """This fetches until told to stop, or until nothing is left if that was what was wanted."""
+        try:
+            async with anyio.create_task_group() as claims:
+                await self._fetch_until_done(claims)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._give_back()
+                await self._reader.aclose()
+
+    async def _fetch_until_done(self, claims: TaskGroup) -> None:
+        failures, patience_ms = 0, SHORTEST_PAUSE_MS
+        while not self._stopping:
+            with self._interruptible():
+                await self._runs.slot()
+            if self._stopping or self._runs.free <= 0:  # it was interrupted; a read of no entries at most would be one of all there are
+                continue
+            try:
+                found = await (self._find_again() if self._unsure else self._read(patience_ms))
+                if not found and self._finished is not None and self._runs.idle and not self._unsure and await self._finished():
+                    return
+            except RedisUnavailable as exc:
+                self._unsure = True
+                await self.wait_out(exc, failures)
+                failures += 1
+                continue
+            except ServerError as exc:
+                self._unsure = True
+                await self._note(exc, failures)
+                failures += 1
+                continue
+            failures = 0
+            if not found:
+                patience_ms = min(patience_ms * 2, int(self._crew.options.minimum_check_interval.total_seconds() * 1000))
+                continue
+            patience_ms = SHORTEST_PAUSE_MS
+            self._runs.reserve(len(found))
+            self._claiming |= {entry.message_id for entry in found}
+            claims.start_soon(self._claim, found)
+
+    async def _read(self, patience_ms: int) -> list[Delivery]:
+        block_ms = BLOCK_MS if self._finished is None else max(1, patience_ms)
+        found: list[Delivery] = []
+        with self._interruptible() as scope:
+            found = await self._crew.store.delivery.read(self._reader, self._crew.instance, min(self._runs.free, self._most), block_ms)
+        self._unsure = self._unsure or scope.cancelled_caught
+        return found
+
+    async def _find_again(self) -> list[Delivery]:
+        """What a broken read or claim left with us."""
+        if self._groupless:
+            await self._crew.store.delivery.ensure_group()
+            self._groupless = False
+        self._unsure = False  # first: a claim that breaks meanwhile says so again
+        found = await self._left_behind()
+        count = self._runs.free
+        self._unsure = self._unsure or len(found) > count
+        if found:
+            logger.debug("Found %d entries that a broken read had left", len(found), extra=self._crew.labels)
+        return found[:count]
+
+    async def _left_behind(self) -> list[Delivery]:
+        return await self._crew.store.delivery.pending(self._crew.instance, beyond=self._runs.messages() | self._claiming)
+
+    @contextmanager
+    def _interruptible(self) -> Generator[anyio.CancelScope, None, None]:
+        """What happens in here, `stop` and `interrupt` cut short."""
+        with anyio.CancelScope() as scope:
+            self._reading = scope
+            try:
+                yield scope
+            finally:
+                self._reading = None
+
+    async def _claim(self, found: list[Delivery]) -> None:
+        crew, instance = self._crew, self._crew.instance
+        try:
+            answers = await crew.store.lifecycle.claim(instance, found, wanted=lambda: not self._stopping)
+            if instance != crew.instance:  # the lease was lost meanwhile: what was claimed under it is for whoever takes it over
+                return
+            for answer in answers:
+                if isinstance(answer, Claimed):
+                    self._runs.start(answer)
+                else:
+                    self._report.refused(answer.key, answer.reason)
+        except DocketError as exc:
+            self._unsure = True
+            logger.warning("Claiming %d entries failed; they are looked for again: %s", len(found), exc, extra=crew.labels)
+        finally:
+            self._claiming -= {entry.message_id for entry in found}
+            self._runs.release(len(found))
+
+    async def wait_out(self, exc: RedisUnavailable, failures: int = 0) -> None:
+        """This waits until Redis may be back, or until told to stop."""
+        if self._stopping:
+            return
+        delay = self._crew.options.reconnection_delay
+        if failures == 0:
+            logger.warning("Redis is unavailable, retrying in %s...", delay, extra=self._crew.labels, exc_info=exc)
+        with self._interruptible():
+            await anyio.sleep(backoff(failures, delay.total_seconds()))
+            await self._crew.store.backend.available(delay.total_seconds())
+
+    async def _note(self, exc: ServerError, failures: int) -> None:
+        """Says why a read was refused, and waits before the next where that may help."""
+        if "NOGROUP" in str(exc):
+            logger.warning("The consumer group of docket %r is gone; making it again", self._crew.docket.name, extra=self._crew.labels)
+            self._groupless = True
+            return
+        logger.error("Reading new work failed and will be tried again: %s", exc, extra=self._crew.labels)
+        with self._interruptible():
+            await anyio.sleep(backoff(failures) + 1)
+
+    async def _give_back(self) -> None:
+        """Entries fetched and never claimed go back to the others at once. If Redis is away now, they go back when the lease lapses."""
+        crew = self._crew
+        if not self._unsure:
+            return
+        try:
+            while entries := await self._left_behind():
+                await crew.store.delivery.reclaim(crew.instance, entries, own=True)
+        except DocketError as exc:
+            logger.warning("Could not give back what was fetched last; others take it over when the lease lapses: %s", exc, extra=crew.labels)

@@ -1,0 +1,271 @@
+"""One run, top to bottom: recognise, prepare, call, decide, settle, report."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from dataclasses import replace
+from datetime import timedelta
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from docket._clock import from_us, to_us
+from docket._context import current_docket, current_execution, current_worker
+from docket._logging import bind_run
+from docket._messages import dumps_call, dumps_exception, dumps_value, loads_call
+from docket._results import remember_traceback, store_result
+from docket._store.records import Outcome, Settlement
+from docket._worker._admission import Gatekeeper
+from docket._worker._decision import Decision, decide
+from docket._worker._handlers import ask_on_completion, ask_on_failure
+from docket._worker._report import Report, called, described
+from docket._worker._strangers import Strangers
+from docket.dependencies._admission import AdmissionBlocked
+from docket.dependencies._base import TaskOutcome, Verdict
+from docket.dependencies._verdicts import Dropped, Snooze
+from docket.errors import DocketError, NotSerializable, PayloadError
+from docket.execution import Execution
+from docket.states import ExecutionState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from docket._store.records import Claimed
+    from docket._threads import Threads
+    from docket._worker._crew import Crew
+    from docket._worker._runs import Running, Runs
+    from docket.dependencies._plan import Plan, Resolved
+    from docket.dependencies._shared import SharedContext
+
+__all__ = ["Runner"]
+
+logger = logging.getLogger("docket.worker")
+
+
+class Runner:
+    """This performs claimed runs."""
+
+    def __init__(self, crew: Crew, shared: SharedContext, threads: Threads, plan_of: Callable[[str], Plan | None], limits: dict[str, int]) -> None:
+        self._crew = crew
+        self._shared = shared
+        self._threads = threads
+        self._plan_of = plan_of
+        self._left = limits
+        """How many more runs are wanted, of keys for which that is limited."""
+        self._report = Report(crew)
+        self._strangers = Strangers(crew)
+        self._gatekeeper = Gatekeeper(crew)
+        self._lifecycle = crew.store.lifecycle
+
+    async def perform(self, running: Running, runs: Runs) -> None:
+        """This takes a claimed run to its settled end."""
+        try:
+            await self._perform(running, runs)
+        except Exception as exc:  # a user's code has more ways in than the body: copies of behaviours, what decides, ...
+            logger.exception("What surrounds the run of %s failed, so the run ends as failed", running.claimed.run.key, extra=self._crew.labels)
+            await self._end(running, runs, exc)
+
+    async def _end(self, running: Running, runs: Runs, exc: Exception) -> None:
+        runs.free_slot(running)
+        if running.stopped == "lost":
+            return
+        claimed, execution = running.claimed, running.execution
+        wide = claimed.large_payload or (execution is not None and execution.successor_asked)
+        await self._settle(
+            Settlement(claimed.run, claimed.message_id, Outcome(ExecutionState.FAILED, described(exc)), limit=running.place or claimed.limit, wide=wide)
+        )
+
+    async def _perform(self, running: Running, runs: Runs) -> None:
+        claimed = running.claimed
+        try:
+            plan = self._plan_of(claimed.function)
+        except DocketError as exc:  # the task and the worker's own dependencies do not go together
+            await self._conclude_unrunnable(running, exc)
+            return
+        if plan is None:
+            runs.free_slot(running)
+            await self._hand_back(claimed)
+            return
+        try:
+            args, kwargs = loads_call(claimed.payload)
+        except PayloadError as exc:
+            await self._conclude_unrunnable(running, exc)
+            return
+
+        execution = self._execution(claimed, plan.function, args, kwargs)
+        running.execution = execution
+        current_docket.set(self._crew.docket)
+        current_worker.set(self._crew.worker)
+        current_execution.set(execution)
+        bind_run(execution.function_name, execution.key, execution.attempt)
+
+        if self._left.get(claimed.run.key) == 0:
+            await self._conclude(running, execution, Decision(ExecutionState.CANCELLED, again="end"), 0.0)
+            return
+        resolved = None if plan.trivial else plan.begin(execution)
+        if resolved is not None and plan.limits and not await self._passes(running, execution, plan, resolved):
+            return
+        last = self._is_last(claimed.run.key)
+        self._report.started(execution, (claimed.started_us - claimed.when_us) / 1e6)
+        began = perf_counter()
+        result, exception = None, None
+        try:
+            result = await self._call(running, plan, resolved, args, kwargs)
+        except asyncio.CancelledError as exc:
+            if running.stopped is None and runs.is_torn_down:
+                raise  # the event loop is being torn down; the lease lapses and another worker runs it
+            exception = exc
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as exc:  # noqa: BLE001 - whatever a task raises, SystemExit too, is how that task failed; the worker goes on
+            exception = exc
+        duration = perf_counter() - began
+        if running.stopped is not None:
+            await _forget_cancellation(running)
+        if running.stopped == "lost":
+            logger.warning("Stopped %s: another worker has taken it over", called(execution), extra=self._crew.labels)
+            return
+        outcome = TaskOutcome(timedelta(seconds=duration), result, exception)
+        asked = resolved if plan.has_handlers else None
+        dealt_with = False
+        if asked is not None:
+            outcome, dealt_with = await ask_on_failure(asked, execution, outcome)
+        decision = decide(
+            outcome,
+            attempt=execution.attempt,
+            retry=None if resolved is None else resolved.retry,
+            perpetual=None if resolved is None else resolved.perpetual,
+            started=from_us(claimed.started_us),
+            now=from_us(self._crew.server_now_us()),
+            last=last,
+        )
+        if asked is not None:
+            decision = replace(decision, dealt_with=dealt_with, follows=await ask_on_completion(asked, execution, outcome, decision))
+        runs.free_slot(running)
+        await self._conclude(running, execution, decision, duration, result)
+
+    async def _passes(self, running: Running, execution: Execution[Any], plan: Plan, resolved: Resolved) -> bool:
+        """Takes the run through its limits. One that is set aside is no longer ours; one that is dropped, or was cancelled meanwhile, ends here."""
+        admission = await self._gatekeeper.admit(running, execution, plan.requirements(resolved))
+        if admission.word == "admitted":
+            return True
+        decision = Decision(ExecutionState.CANCELLED, again="end")
+        if admission.word == "dropped":
+            started, now = from_us(running.claimed.started_us), from_us(self._crew.server_now_us())
+            dropped = TaskOutcome(timedelta(0), exception=Dropped(f"blocked by {admission.detail}"))
+            decision = decide(dropped, attempt=execution.attempt, retry=None, perpetual=resolved.perpetual, started=started, now=now)
+        if admission.word in ("dropped", "cancelled", "superseded"):
+            await self._conclude(running, execution, decision, 0.0)
+        return False
+
+    async def _conclude_unrunnable(self, running: Running, exc: DocketError) -> None:
+        """Ends a run whose body cannot even be called."""
+        execution = self._execution(running.claimed, self._unrunnable, (), {})
+        await self._conclude(running, execution, Decision(ExecutionState.FAILED, exc), 0.0)
+
+    @staticmethod
+    def _unrunnable() -> None:
+        """Stands in for the function of a run that cannot be called."""
+
+    def _execution(self, claimed: Claimed, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Execution[Any]:
+        execution: Execution[Any] = Execution(self._crew.docket, function, args, kwargs, claimed.run.key, None, claimed.attempt, function_name=claimed.function)
+        execution.claimed(claimed, self._crew.options.name)
+        return execution
+
+    def _is_last(self, key: str) -> bool:
+        if key not in self._left:
+            return False
+        self._left[key] -= 1
+        return self._left[key] == 0
+
+    async def _call(self, running: Running, plan: Plan, resolved: Resolved | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if resolved is None and plan.is_coroutine:
+            function, thread = plan.function, None
+        else:
+            assert running.execution is not None
+            thread = self._threads.thread(functools.partial(called, running.execution), self._crew.labels)
+            function = plan.function if plan.is_coroutine else functools.partial(thread.call, plan.function)
+        if running.stopped is not None:  # told to stop before it began
+            raise asyncio.CancelledError
+        running.in_body = True
+        try:
+            if resolved is None:
+                return await function(*args, **kwargs)
+            resolution = resolved.dependencies(
+                docket=self._crew.docket, worker=self._crew.worker, shared=self._shared, overrides=self._crew.worker.overrides,
+                cleanup_timeout=self._crew.options.cleanup_timeout, thread=thread,
+            )  # fmt: skip
+            async with resolution as given:
+                try:
+                    if resolved.runtime is not None:
+                        return await resolved.runtime.run(resolved.execution, function, args, {**kwargs, **given})
+                    return await function(*args, **kwargs, **given)
+                finally:
+                    running.in_body = False  # what follows is closing, which is not cut short
+        finally:
+            running.in_body = False
+
+    async def _hand_back(self, claimed: Claimed) -> None:
+        when_us = self._crew.server_now_us() + int(self._strangers.delay(claimed) * 1e6)
+        settlement = Settlement(
+            claimed.run, claimed.message_id, Outcome(ExecutionState.FAILED), again="release", when_us=when_us, limit=claimed.limit, wide=claimed.large_payload
+        )
+        await self._settle(settlement)
+
+    async def _conclude(self, running: Running, execution: Execution[Any], decision: Decision, duration: float, result: Any = None) -> None:
+        claimed = running.claimed
+        payload = None
+        if decision.arguments is not None:
+            try:
+                payload = dumps_call(*decision.arguments)
+            except NotSerializable as exc:  # the chain goes on as a failure leaves it: with the arguments it had
+                decision = replace(decision, state=ExecutionState.FAILED, exception=exc, arguments=None)
+        outcome = await self._outcome(execution, decision, result)
+        settlement = Settlement(
+            claimed.run, claimed.message_id, outcome, again=decision.again,
+            when_us=None if decision.when is None else to_us(decision.when), attempt=decision.attempt,
+            payload=payload,
+            limit=running.place or claimed.limit, wide=claimed.large_payload or execution.successor_asked,
+        )  # fmt: skip
+        stands = await self._settle(settlement)
+        self._report.settled(execution, decision, duration, stands)
+
+    async def _settle(self, settlement: Settlement) -> ExecutionState | None:
+        try:
+            return await self._lifecycle.settle(settlement)
+        except Exception:  # whatever it was, the others go on
+            logger.exception("Settling %s failed; it stays with this worker until its lease lapses", settlement.run.key, extra=self._crew.labels)
+            return None
+
+    async def _outcome(self, execution: Execution[Any], decision: Decision, result: Any) -> Outcome:
+        exception = decision.exception
+        if decision.state is ExecutionState.CANCELLED:
+            return Outcome(ExecutionState.CANCELLED, (str(exception) or None) if isinstance(exception, Verdict) else None)
+        if decision.again == "retry":
+            return Outcome(ExecutionState.FAILED, None if isinstance(exception, (Snooze, AdmissionBlocked)) else described(exception))
+        docket, key, generation = self._crew.docket, execution.key, execution.generation
+        error = None if exception is None else described(exception)
+        try:
+            if exception is not None:
+                remember_traceback(exception)
+                value = dumps_exception(exception)
+            else:
+                value = None if result is None else dumps_value(result)
+            return Outcome(decision.state, error, await store_result(docket, key, generation, value))
+        except NotSerializable as exc:
+            logger.warning("The result of %s is not kept: %s", called(execution), exc, extra=self._crew.labels)
+            return Outcome(decision.state, str(exc))
+        except Exception as exc:  # the docket's `result_storage`, which is the user's
+            logger.exception("The result of %s is not kept", called(execution), extra=self._crew.labels)
+            return Outcome(decision.state, error or f"the result is not kept: {described(exc)}")
+
+
+async def _forget_cancellation(running: Running) -> None:
+    """What cancelled the body is not to cut short what comes after it (`asyncio.timeout` looks at this count)."""
+    uncancel = getattr(running.task, "uncancel", int)  # from Python 3.11; before, there is no count
+    uncancel()
+    try:
+        await asyncio.sleep(0)  # it has not arrived yet where a body cancelled itself, on `memory://`, and then ended without another await
+    except asyncio.CancelledError:
+        pass

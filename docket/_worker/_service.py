@@ -1,0 +1,61 @@
+"""What every background duty of a worker is: a `tick`, and a loop that calls it through outages."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import anyio
+
+from docket._redis.wire import backoff
+from docket.errors import RedisUnavailable
+
+if TYPE_CHECKING:
+    from docket._worker._crew import Crew
+
+__all__ = ["Service"]
+
+logger = logging.getLogger("docket.worker")
+
+
+class Service(ABC):
+    """This does one thing again and again. Tests call `tick` and never the loop."""
+
+    name: str
+    at_start: bool = False
+    """Whether a worker does this once before it fetches anything."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+        self._nudge = anyio.Event()
+
+    @abstractmethod
+    async def tick(self) -> float:
+        """This does the thing once and answers the seconds until it should be done again."""
+
+    def nudge(self) -> None:
+        """This has the next tick come at once."""
+        self._nudge.set()
+
+    async def run(self) -> None:
+        """This ticks for ever; it is its owner's to start and to cancel. An outage is waited out; any other failure is logged, and the next tick comes."""
+        failures = 0
+        while True:
+            self._nudge = anyio.Event()
+            try:
+                pause = await self.tick()
+                failures = 0
+            except RedisUnavailable:
+                await self._crew.store.backend.available(backoff(failures) + 5)
+                pause = backoff(failures)
+                failures += 1
+            except Exception:  # a bug of ours, or a refusal by the server: either way the duty goes on, for nobody else does it
+                logger.exception("The worker's %s failed and will be tried again", self.name, extra=self._crew.labels)
+                pause = backoff(failures) + 1
+                failures += 1
+            await self._wait(pause)
+
+    async def _wait(self, seconds: float) -> None:
+        with anyio.move_on_after(max(0.0, seconds)):
+            await self._nudge.wait()
