@@ -1,0 +1,179 @@
+"""What every test can ask for.
+
+* `docket`, `worker`: an entered docket under a name of its own, and a worker of it, on both backends. The parts:
+  `backend` ("memory" or "server": every test that asks for it, or for anything below, runs on both), `url`, `docket_name`.
+* `redis_server`: the real server of this test process, empty at the start of each test that uses it.
+* `new_server`: makes servers of this test's own, which it may stop, kill and start again.
+* `@pytest.mark.only_memory("why")`, `@pytest.mark.only_server("why")`: bound to one backend; the summary tells how many.
+* `@pytest.mark.leaves_keys("why")`: lets keys without an expiry stay; else the test fails for them (`key_leak_checker`).
+
+Async tests and async fixtures need no mark: anyio's plugin runs them (`anyio_mode = "auto"`), a test and its fixtures in
+one task of one event loop, new for each test, so a fixture may hold `async with docket` and its context variables are seen
+by the test. An async fixture works for async tests only. `DOCKET_TESTS_LOOP=uvloop` runs them on uvloop.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import pytest
+
+from tests._servers import RedisServer, lasting_keys, running_server
+
+if TYPE_CHECKING:
+    from docket import Docket, Worker
+
+Backend = Literal["memory", "server"]
+
+BACKENDS: tuple[Backend, ...] = ("memory", "server")
+_BOUND_TO = "docket: bound to"
+_HAS_FAILED = pytest.StashKey[bool]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """This keeps the developer's own settings away from the tests, and from the processes they start."""
+    for name in [name for name in os.environ if name.startswith("DOCKET_") and not name.startswith("DOCKET_TESTS_")]:
+        del os.environ[name]
+
+
+def _bound_to(node: pytest.Item | pytest.Function | Any) -> Backend | None:
+    """This is the only backend that a test is for, if it is marked so."""
+    bound: Backend | None = None
+    for backend in BACKENDS:
+        for mark in node.iter_markers(f"only_{backend}"):
+            if not (mark.args and isinstance(mark.args[0], str) and mark.args[0].strip()):
+                raise pytest.UsageError(f"{node.nodeid}: only_{backend} needs its reason: @pytest.mark.only_{backend}('why')")
+            if bound not in (None, backend):
+                raise pytest.UsageError(f"{node.nodeid}: bound to both backends")
+            bound = backend
+    return bound
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """This runs a test that uses a backend on each of them."""
+    if "backend" in metafunc.fixturenames:
+        bound = _bound_to(metafunc.definition)
+        metafunc.parametrize("backend", BACKENDS if bound is None else (bound,), indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """This notes on each bound test what it is bound to, where the summary finds it, whichever process ran it."""
+    for item in items:
+        bound = _bound_to(item)
+        if bound is not None:
+            item.user_properties.append((_BOUND_TO, bound))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """This prints how many of the tests that ran are bound to one backend."""
+    numbers: dict[str, set[str]] = {backend: set() for backend in BACKENDS}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()):
+                if name == _BOUND_TO:
+                    numbers[str(value)].add(report.nodeid.partition("[")[0])
+    terminalreporter.write_line("Tests bound to one backend: " + ", ".join(f"{len(tests)} to {backend}" for backend, tests in numbers.items()))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """This remembers a failure, so that the check for left keys does not add to it."""
+    report = yield
+    if report.failed:
+        item.stash[_HAS_FAILED] = True
+    return report
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """This is the event loop of the async tests: asyncio's, or uvloop where asked."""
+    return "asyncio", {"use_uvloop": os.environ.get("DOCKET_TESTS_LOOP") == "uvloop"}
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """This is the real server of this test process."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def new_server() -> Iterator[Callable[..., RedisServer]]:
+    """This makes started servers of the test's own: `new_server("--appendonly", "yes")`."""
+    with ExitStack() as servers:
+
+        def start(*arguments: str) -> RedisServer:
+            return servers.enter_context(running_server(*arguments))
+
+        yield start
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """This is where the test's docket lives: "memory" or "server"."""
+    return request.param
+
+
+@pytest.fixture
+def docket_name() -> str:
+    """This is a docket name that no other test has."""
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def url(backend: Backend, docket_name: str, request: pytest.FixtureRequest) -> str:
+    """This is the URL of the test's backend: an engine of the test's own, or the server of the test process."""
+    if backend == "memory":
+        return f"memory://{docket_name}"
+    server: RedisServer = request.getfixturevalue("redis_server")
+    return server.url
+
+
+@pytest.fixture
+async def docket(docket_name: str, url: str) -> AsyncIterator[Docket]:
+    """This is an entered docket."""
+    from docket import Docket  # late: tests of a single module start without the rest
+
+    async with Docket(name=docket_name, url=url) as docket:
+        yield docket
+
+
+@pytest.fixture
+async def worker(docket: Docket) -> AsyncIterator[Worker]:
+    """This is an entered worker of `docket`; running it is the test's business."""
+    from docket import Worker  # late: see `docket`
+
+    async with Worker(docket) as worker:
+        yield worker
+
+
+def _test(request: pytest.FixtureRequest) -> pytest.Item:
+    return cast("pytest.Item", request.node)
+
+
+def _uses_the_server(request: pytest.FixtureRequest) -> bool:
+    callspec: Any = getattr(_test(request), "callspec", None)
+    return "redis_server" in request.fixturenames or (callspec is not None and callspec.params.get("backend") == "server")
+
+
+@pytest.fixture(autouse=True)
+def key_leak_checker(request: pytest.FixtureRequest) -> Iterator[None]:
+    """This empties the server before a test that uses it, and fails the test if a key would stay there for ever."""
+    if not _uses_the_server(request):
+        yield
+        return
+
+    server: RedisServer = request.getfixturevalue("redis_server")
+    server.flush()
+
+    yield
+
+    test = _test(request)
+    if test.stash.get(_HAS_FAILED, False) or test.get_closest_marker("leaves_keys"):
+        return
+    left = lasting_keys(server.client())
+    assert not left, f"{len(left)} keys stay on the server without an expiry: {', '.join(left[:20])}"

@@ -1,0 +1,44 @@
+"""What the tests of the store share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from docket._clock import SYSTEM
+from docket._store import Store
+from tests._proxy import Proxy, running_proxy
+from tests._servers import RedisServer
+
+
+@pytest.fixture
+async def store(docket_name: str, url: str) -> AsyncIterator[Store]:
+    """This is an open store with its consumer group, on both backends."""
+    store = await Store.open(docket_name, url, execution_ttl=timedelta(minutes=1), clock=SYSTEM)
+    await store.delivery.ensure_group()
+    yield store
+    await store.aclose()
+
+
+@pytest.fixture
+async def proxy(redis_server: RedisServer) -> AsyncIterator[Proxy]:
+    """This stands between `far_store` and the server."""
+    async with running_proxy(redis_server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def far_store(docket_name: str, proxy: Proxy) -> AsyncIterator[Store]:
+    """This is an open store with its consumer group, which reaches the server through `proxy`."""
+    store = await Store.open(docket_name, proxy.url, execution_ttl=timedelta(minutes=1), clock=SYSTEM)
+    await store.delivery.ensure_group()
+    yield store
+    await store.aclose()
+
+
+@pytest.fixture
+def url_of_the_server(redis_server: RedisServer) -> str:
+    """This is the server that `far_store` reaches, without the proxy."""
+    return redis_server.url

@@ -1,0 +1,320 @@
+"""Fetching and claiming: no entry stays behind, whatever happens to a read."""
+
+# pyright: reportPrivateUsage=false - what a worker does inside is looked at, and disturbed, at moments that nobody outside can pick
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from docket import Docket, ExecutionState, Worker
+from docket._store.records import Claimed, Outcome, Settlement
+from docket._worker._crew import Crew
+from docket._worker._intake import Intake
+from docket._worker._runs import Running, Runs
+from docket.errors import RedisUnavailable
+from tests._servers import RedisServer
+from tests._waiting import eventually
+from tests.worker._hands import SOON, at_work, crew_of, fetch, lasts, read_all, record
+
+
+class Stage:
+    """A crew and an intake whose runs end when they are told to."""
+
+    def __init__(self, docket: Docket, *, concurrency: int = 10, finished: Callable[[], bool] | None = None) -> None:
+        self.crew: Crew = crew_of(docket, name="worker-1", concurrency=concurrency, reconnection_delay=lasts(50), minimum_check_interval=lasts(20))
+        self.begun: list[str] = []
+        self.curtain = asyncio.Event()
+        self.runs = Runs(concurrency, self._perform)
+        self.looks = 0
+        self._is_finished = finished
+        self.intake = Intake(self.crew, self.runs, None if finished is None else self._finished)
+
+    async def _perform(self, running: Running, runs: Runs) -> None:
+        claimed = running.claimed
+        self.begun.append(claimed.run.key)
+        await self.curtain.wait()
+        await self.crew.store.lifecycle.settle(Settlement(claimed.run, claimed.message_id, Outcome(ExecutionState.COMPLETED)))
+
+    async def _finished(self) -> bool:
+        self.looks += 1
+        assert self._is_finished is not None
+        return self._is_finished()
+
+    @asynccontextmanager
+    async def playing(self) -> AsyncGenerator[None, None]:
+        await self.crew.store.delivery.ensure_group()
+        running = asyncio.create_task(self.intake.run())
+        try:
+            yield
+        finally:
+            self.intake.stop()
+            await asyncio.wait_for(running, 10)
+
+    async def end(self) -> None:
+        """Lets all runs end, settled."""
+        self.curtain.set()
+        await eventually(lambda: self.runs.idle)
+
+
+async def task() -> None: ...
+
+
+async def test_as_much_is_fetched_as_there_are_free_slots(docket: Docket):
+    stage = Stage(docket, concurrency=3)
+    keys = [f"k{number}" for number in range(5)]
+    await docket.add_many(docket.call(task, key=key)() for key in keys)
+
+    async with stage.playing():
+        await eventually(lambda: len(stage.begun) == 3)
+        assert stage.begun == keys[:3]
+        assert {entry.key for entries in (await read_all(docket)).values() for entry in entries} == set(keys[:3])
+
+        stage.curtain.set()
+        await eventually(lambda: len(stage.begun) == 5)
+    await stage.end()
+
+
+async def test_new_work_ends_the_wait_for_it(docket: Docket):
+    stage = Stage(docket)
+
+    async with stage.playing():
+        await docket.add(task, key="k")()
+        await eventually(lambda: stage.begun == ["k"], within=3)
+    await stage.end()
+
+
+async def test_told_to_stop_it_ends_at_once(docket: Docket):
+    stage = Stage(docket)
+
+    async with stage.playing():
+        await asyncio.sleep(0)
+
+
+async def test_told_to_stop_while_every_slot_is_taken_it_ends_at_once(docket: Docket):
+    stage = Stage(docket, concurrency=1)
+    await docket.add(task, key="k")()
+
+    async with stage.playing():
+        await eventually(lambda: stage.begun)
+    await stage.end()
+
+
+async def test_told_to_stop_it_waits_for_no_server(docket: Docket, caplog: pytest.LogCaptureFixture):
+    stage = Stage(docket)
+    stage.intake.stop()
+
+    await stage.intake.wait_out(RedisUnavailable("away"))
+
+    assert not caplog.records
+
+
+@pytest.mark.only_memory("a server knows nothing of event loops")
+async def test_work_that_another_event_loop_adds_ends_the_wait_for_it(docket: Docket, url: str):
+    stage = Stage(docket)
+
+    async def add() -> None:
+        async with Docket(docket.name, url) as same:
+            await same.add(task, key="k")()
+
+    async with stage.playing():
+        await eventually(lambda: stage.intake._reading)
+        await asyncio.to_thread(lambda: asyncio.run(add()))
+        await eventually(lambda: stage.begun == ["k"], within=3)
+    await stage.end()
+
+
+async def test_it_asks_whether_all_is_done_only_when_nothing_is_held(docket: Docket):
+    stage = Stage(docket, finished=lambda: True)
+    await docket.add(task, key="k")()
+    await docket.store.delivery.ensure_group()
+    running = asyncio.create_task(stage.intake.run())
+
+    await eventually(lambda: stage.begun)
+    await asyncio.wait([running], timeout=0.05)
+    assert not stage.looks
+
+    stage.curtain.set()
+    await asyncio.wait_for(running, 10)
+    assert stage.looks == 1
+    await stage.end()
+
+
+async def test_it_asks_again_after_pauses_that_grow_to_the_check_interval(docket: Docket):
+    answers = iter([False, False, False, True])
+    stage = Stage(docket, finished=lambda: next(answers))
+    await docket.store.delivery.ensure_group()
+
+    await asyncio.wait_for(stage.intake.run(), 10)
+
+    assert stage.looks == 4
+
+
+async def test_entries_that_a_broken_read_left_are_found_again(docket: Docket):
+    stage = Stage(docket, concurrency=2)
+    keys = [f"k{number}" for number in range(5)]
+    await docket.add_many(docket.call(task, key=key)() for key in keys)
+    assert len(await fetch(docket, stage.crew.instance)) == 5  # and the answer is lost
+    stage.intake._unsure = True
+
+    async with stage.playing():
+        await eventually(lambda: len(stage.begun) == 2)
+        stage.curtain.set()
+        await eventually(lambda: len(stage.begun) == 5)
+    assert sorted(stage.begun) == keys
+    await stage.end()
+
+
+async def test_they_are_found_behind_however_many_that_are_held(docket: Docket):
+    stage = Stage(docket, concurrency=1000)
+    keys = [f"k{number}" for number in range(450)]
+    await docket.add_many(docket.call(task, key=key)() for key in keys)
+
+    async with stage.playing():
+        await eventually(lambda: len(stage.begun) == 450)
+        await docket.add(task, key="lost")()
+        await fetch(docket, stage.crew.instance)
+        stage.intake._unsure = True
+        stage.intake.interrupt()
+        await docket.add(task, key="next")()
+        await eventually(lambda: len(stage.begun) == 452)
+    assert {"lost", "next"} <= set(stage.begun)
+    await stage.end()
+
+
+@pytest.mark.parametrize("backlog", [3, 450])
+async def test_a_worker_that_leaves_gives_back_what_it_never_saw(docket: Docket, backlog: int):
+    stage = Stage(docket)
+    keys = [f"k{number}" for number in range(backlog)]
+    await docket.add_many(docket.call(task, key=key)() for key in keys)
+    await fetch(docket, stage.crew.instance, 1000)
+    stage.intake._unsure = True
+
+    stage.intake.stop()
+    await stage.intake.run()
+
+    assert stage.begun == []
+    assert await read_all(docket) == {}
+    assert {(await record(docket, key)).state for key in keys} == {ExecutionState.QUEUED}
+    assert len(await fetch(docket, "other~1", 1000)) == backlog
+    for key in keys:
+        await docket.cancel(key)
+
+
+async def test_a_cancelled_read_leaves_nothing_behind(docket: Docket):
+    ran: list[int] = []
+    chance = random.Random(5)
+
+    async def noted(number: int) -> None:
+        ran.append(number)
+
+    docket.register(noted)
+    number = 0
+    for _ in range(40):
+        async with Worker(docket, schedule_automatic_tasks=False) as worker:
+            running = asyncio.create_task(worker.run_forever())
+            await eventually(lambda worker=worker: worker._intake is not None and worker._intake._reading is not None)
+            adding = [asyncio.ensure_future(docket.add(noted)(number + more)) for more in range(3)]
+            number += 3
+            for _ in range(chance.randrange(8)):
+                await asyncio.sleep(0)
+            running.cancel()
+            await asyncio.gather(*adding)
+
+    assert await read_all(docket) == {}
+    async with Worker(docket) as worker:
+        await worker.run_until_finished()
+    assert sorted(ran) == list(range(number))
+
+
+@pytest.mark.only_server("whose answer takes a while")
+async def test_a_claim_that_was_overtaken_by_the_loss_of_the_lease_starts_nothing(docket: Docket):
+    stage = Stage(docket)
+    await docket.add(task, key="k")()
+    await docket.store.delivery.ensure_group()
+    found = await fetch(docket, stage.crew.instance)
+    stage.runs.reserve(1)
+
+    claiming = asyncio.create_task(stage.intake._claim(found))
+    await asyncio.sleep(0)
+    former = stage.crew.begin_anew()
+    await claiming
+
+    assert stage.begun == []
+    assert stage.runs.free == 10
+    await docket.cancel("k")
+    await docket.store.delivery.reclaim(former, await docket.store.delivery.pending(former))
+
+
+async def test_an_entry_that_comes_twice_is_run_once(docket: Docket):
+    stage = Stage(docket)
+    await docket.add(task, key="k")()
+    found = await fetch(docket, stage.crew.instance)
+    for _ in range(2):
+        stage.runs.reserve(1)
+        await stage.intake._claim(found)
+    await eventually(lambda: stage.begun == ["k"])
+
+    assert len(stage.runs) == 1
+    assert all(isinstance(answer, Claimed) for answer in await docket.store.lifecycle.claim(stage.crew.instance, found))
+    await stage.end()
+
+
+@pytest.mark.only_server("the engine in memory has no XGROUP DESTROY")
+class TestAGroupThatIsGone:
+    async def test_it_is_made_again_and_nothing_is_lost_or_run_twice(self, docket: Docket, redis_server: RedisServer, caplog: pytest.LogCaptureFixture):
+        caplog.set_level(logging.INFO, "docket.worker")
+        begun: list[str] = []
+        go = asyncio.Event()
+
+        async def slow(name: str) -> str:
+            begun.append(name)
+            await go.wait()
+            return name
+
+        running = await docket.add(slow)("running")
+        async with at_work(docket, concurrency=2, reconnection_delay=lasts(50)):
+            await eventually(lambda: begun == ["running"])
+
+            assert redis_server.client().xgroup_destroy(docket.key("stream"), docket.worker_group_name)
+            added = await docket.add(slow)("added")
+            await eventually(lambda: len(begun) == 2)
+            go.set()
+
+            assert await running.get_result(timeout=SOON) == "running"
+            assert await added.get_result(timeout=SOON) == "added"
+        assert begun == ["running", "added"]
+        assert f"The consumer group of docket {docket.name!r} is gone; making it again" in caplog.messages
+        assert await docket.store.delivery.depth() == (0, 0)
+
+    async def test_so_it_is_when_the_whole_server_was_emptied(self, docket: Docket, redis_server: RedisServer):
+        async def five() -> int:
+            return 5
+
+        async with at_work(docket, reconnection_delay=lasts(50), redelivery_timeout=lasts(500)):
+            await asyncio.sleep(0.05)
+            redis_server.flush()
+
+            asked = await docket.add(five)()
+
+            assert await asked.get_result(timeout=SOON) == 5
+
+    async def test_any_other_refusal_is_logged_and_tried_again(self, docket: Docket, redis_server: RedisServer, caplog: pytest.LogCaptureFixture):
+        async def five() -> int:
+            return 5
+
+        async with at_work(docket) as worker:
+            await eventually(lambda: worker._intake is not None and worker._intake._reading is not None)
+            client = redis_server.client()
+            client.delete(docket.key("stream"))
+            client.set(docket.key("stream"), "no stream", px=60000)
+            await eventually(lambda: "Reading new work failed and will be tried again" in caplog.text)
+            client.delete(docket.key("stream"))
+
+            asked = await docket.add(five)()
+            assert await asked.get_result(timeout=SOON) == 5
