@@ -204,8 +204,6 @@ class Worker:
                         fetching.start_soon(service.run)
                     await intake.run()
                     fetching.cancel_scope.cancel()
-                if not runs.idle:
-                    logger.info("Shutdown requested, finishing %d active tasks...", len(runs), extra=crew.labels)
                 await self._drain(crew, runs)
                 holding.cancel_scope.cancel()
         finally:
@@ -234,6 +232,8 @@ class Worker:
         def is_out() -> bool:
             return not crew.store.backend.is_connected
 
+        if not runs.idle:
+            logger.info("Shutdown requested, finishing %d active tasks...", len(runs), extra=crew.labels)
         if not await runs.drained(is_out=is_out, patience=self.options.cleanup_timeout.total_seconds()):
             logger.warning("Redis is away, so what had finished here could not be settled; it runs again when the lease lapses", extra=crew.labels)
 

@@ -263,7 +263,7 @@ def _may_stay(client: redis.Redis, key: bytes) -> bool:
         return _is_live(client, prefix, of_task)
     kind_of_limit, _, identity = of_task.partition(b":")
     if kind_of_limit in WHILE_SOMEBODY_WAITS:
-        waiters = _command(client, "ZRANGE", prefix + b"}:limits:waiters:" + identity, 0, -1)
+        waiters = _command(client, "ZRANGE", prefix + b"}:limits:waiters:" + identity, "0", "-1")
         return any(_is_live(client, prefix, waiter.partition(b"|")[2]) for waiter in waiters)
     return False
 

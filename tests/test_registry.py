@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+import docket as package
 from docket import Docket, Perpetual
-from docket.errors import LoadError, NameTaken, UnknownTask
+from docket.errors import LoadError, NameTaken, NotEntered, UnknownTask
 
 
 async def send(number: int) -> None: ...
@@ -156,3 +157,23 @@ def test_a_registration_survives_an_annotation_that_only_type_checkers_see():
     docket.register(typed)  # pyright: ignore[reportUnknownArgumentType]
 
     assert docket.tasks["typed"] is typed
+
+
+async def test_a_docket_that_is_entered_is_not_reconfigured(docket: Docket):
+    docket.reconfigure(name=docket.name)  # nothing changes
+
+    with pytest.raises(NotEntered, match="is entered, so its options cannot be changed"):
+        docket.reconfigure(missed_heartbeats=9)
+
+    assert docket.missed_heartbeats == 5
+
+
+async def test_another_handle_of_a_known_function_is_not_bound_by_being_scheduled(docket: Docket):
+    docket.register(send)
+    handle = package.task(send)
+
+    execution = await handle.schedule(1)
+
+    assert execution.docket is docket
+    assert handle.known_docket is None
+    await docket.cancel(execution.key)

@@ -131,6 +131,7 @@ class MemoryBackend:
         """The engine outlives its dockets, as a server would."""
 
     async def call(self, *args: Any) -> Any:
+        await asyncio.sleep(0)  # the engine answers at once, and whoever asks in a loop is to let the others run
         try:
             special = _SPECIAL.get(args[0])
             if special is not None:

@@ -76,6 +76,9 @@ def Depends(dependency: Callable[..., Any], /, **bindings: Any) -> Any:  # noqa:
     dependencies too. The same callable with the same bindings is called once per run. What was entered is left in reverse order after
     the body, however that ended.
 
+    A worker calls synchronous functions, and enters and leaves synchronous context managers, in a thread. Classes it calls where they stand, in
+    the event loop, and so a function whose decorator or return annotation says that it gives something asynchronous.
+
     `Depends(Retry, attempts=3)` is `Retry(attempts=3)`; without bindings `Depends(Retry)` gives the task's own `Retry`, wherever it was declared.
     """
     return DependsOn(dependency, bindings)

@@ -54,6 +54,11 @@ def test_in_one_event_loop_after_another(docket_name: str, url: str):
     assert [asyncio.run(use(docket, number)) for number in range(3)] == [0, 2, 4]
 
 
+@pytest.mark.only_server("it is about the scheme of a server's URL")
+async def test_a_valkey_is_a_redis(docket_name: str, url: str):
+    assert await use(Docket(docket_name, url.replace("redis://", "valkey://")), 21) == 42
+
+
 async def test_what_was_scheduled_before_is_there_when_it_is_entered_again(docket_name: str, url: str):
     docket = Docket(docket_name, url)
 

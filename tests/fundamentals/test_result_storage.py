@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -25,6 +27,10 @@ class Storage:
 
     async def get(self, key: str, *, collection: str | None = None) -> dict[str, Any] | None:
         return self.kept.get(f"{collection}/{key}")
+
+
+async def send(customer_id: int) -> str:
+    return f"sent to {customer_id}"
 
 
 @pytest.fixture
@@ -101,6 +107,18 @@ async def test_a_result_that_is_lost_there_is_none(docket: Docket, worker: Worke
     storage.kept.clear()
 
     assert await execution.get_result() is None
+
+
+async def test_a_worker_that_makes_its_own_docket_is_told_where_it_is(docket: Docket, storage: Storage, monkeypatch: pytest.MonkeyPatch):
+    settings: Any = ModuleType("settings")
+    settings.storage, settings.tasks = storage, [send]
+    monkeypatch.setitem(sys.modules, "settings", settings)
+    execution = await docket.add(send)(1)
+
+    await Worker.run(docket.name, docket.url, tasks=["settings:tasks"], result_storage="settings:storage", until_finished=True)
+
+    assert len(storage.kept) == 1
+    assert await execution.get_result() == "sent to 1"
 
 
 def test_what_cannot_keep_results_is_refused():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from docket._store.records import Delivery, StateChange
@@ -191,3 +193,16 @@ class TestAPlaceKept:
         assert reply == [b"refused", b"running"]
         assert list(await lua.holders()) == ["2"]
         assert await lua.waiters() == ["3|c"]
+
+    async def test_whoever_waits_for_entries_has_the_next_at_once(self, lua: Lua):
+        woken = await self.let_in(lua)
+        await lua.cancel("b")
+        reader = lua.store.delivery.reader()
+        reading = asyncio.create_task(lua.store.delivery.read(reader, "w~2", 10, 10_000))
+        await asyncio.sleep(0.01)
+
+        await lua.claim(woken)
+
+        [entry] = await asyncio.wait_for(reading, 5)
+        assert (entry.key, entry.limit) == ("c", "f")
+        await reader.aclose()

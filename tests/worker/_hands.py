@@ -1,6 +1,7 @@
 """What the tests of a worker's duties work with: a crew whose worker does not run, a worker at work, and workers that died."""
 
-# pyright: reportPrivateUsage=false - what a worker does inside is looked at, and disturbed, at moments that nobody outside can pick
+# What a worker does inside is looked at, and disturbed, at moments that nobody outside can pick.
+# pyright: reportPrivateUsage=false
 
 from __future__ import annotations
 

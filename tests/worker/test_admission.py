@@ -20,7 +20,7 @@ from docket.dependencies import AdmissionBlocked, ConcurrencyBlocked, Dependency
 from docket.errors import ExecutionCancelled, ExecutionSuperseded
 from tests._servers import RedisServer
 from tests._waiting import eventually
-from tests.worker._hands import SOON, at_work, claim, crew_of, dead_worker, lasts, record
+from tests.worker._hands import SOON, at_work, claim, command, crew_of, dead_worker, lasts, record
 
 MINUTE = timedelta(minutes=1)
 QUEUED, RUNNING, COMPLETED, CANCELLED = ExecutionState.QUEUED, ExecutionState.RUNNING, ExecutionState.COMPLETED, ExecutionState.CANCELLED
@@ -246,7 +246,9 @@ class TestLeases:
         crew = crew_of(docket, redelivery_timeout=lasts(300))
         running = Running(held)
         execution: Any = None
-        plan = docket.registry.get("one_at_a_time").plan
+        registered = docket.registry.get("one_at_a_time")
+        assert registered is not None
+        plan = registered.plan
         requirements = plan.requirements(plan.begin(Execution(docket, gate.task.function, ("a",), {}, "a", None, 1, function_name="one_at_a_time")))
         assert (await Gatekeeper(crew).admit(running, execution, requirements)).word == "admitted"
         assert running.place == place_of(requirements) == "one_at_a_time"
@@ -543,9 +545,9 @@ async def test_limits_cost_one_round_trip_more_however_many_there_are(docket: Do
         await (await docket.add(noop)()).get_result(timeout=SOON)
         async with docket.redis() as redis:
             await redis.execute_command("DEL", docket.key("limits:cooldown:@mine"))
-        redis_server.client().config_resetstat()
+        command(redis_server, "CONFIG", "RESETSTAT")
         asked = await docket.add(noop)()
         await asked.get_result(timeout=SOON)
-        stats = cast("dict[str, dict[str, Any]]", redis_server.client().info("commandstats"))
+        stats = command(redis_server, "INFO", "commandstats")
 
     assert stats["cmdstat_evalsha"]["calls"] == 3 + more  # schedule, claim, (admit,) settle

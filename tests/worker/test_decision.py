@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from docket import Cancel, Cron, Discard, ExecutionState, Perpetual, Retry, Snooze
 from docket._worker._decision import Decision, decide
-from docket.dependencies import ForcedRetry, TaskOutcome
+from docket.dependencies import AdmissionBlocked, ForcedRetry, TaskOutcome
 from docket.dependencies._verdicts import Dropped
 
+a_run: Any = SimpleNamespace(key="k")
 COMPLETED, FAILED, CANCELLED = ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.CANCELLED
 STARTED = datetime(2026, 1, 1, tzinfo=timezone.utc)
 SECOND = timedelta(seconds=1)
@@ -22,6 +24,7 @@ FAILURE = ValueError("no")
 CANCELLATION = asyncio.CancelledError()
 ASKED = ForcedRetry(delay=2 * SECOND)
 SNOOZED, PUT_OFF, DISCARDED, CALLED_OFF, DROPPED = Snooze(), Snooze(SECOND), Discard("why"), Cancel("why"), Dropped("why")
+HELD_BACK, TURNED_AWAY = AdmissionBlocked(a_run, retry_delay=SECOND), AdmissionBlocked(a_run, reschedule=False)
 BOTH = {"retry": Retry(3), "perpetual": Perpetual(MINUTE)}
 
 
@@ -78,6 +81,10 @@ def with_others(*args: Any, **kwargs: Any) -> Perpetual:
         pytest.param(DISCARDED, BOTH, Decision(FAILED, DISCARDED, "next", STARTED + MINUTE), id="but its chain goes on"),
         pytest.param(CALLED_OFF, {}, Decision(CANCELLED, CALLED_OFF, "end"), id="a body may cancel itself"),
         pytest.param(CALLED_OFF, BOTH, Decision(CANCELLED, CALLED_OFF, "end"), id="and its chain with it"),
+        pytest.param(HELD_BACK, BOTH, Decision(FAILED, HELD_BACK, "retry", ENDED + SECOND, 1), id="what a dependency holds back is put off"),
+        pytest.param(HELD_BACK, {"last": True}, Decision(CANCELLED, HELD_BACK, "end"), id="unless it is the last that is wanted"),
+        pytest.param(TURNED_AWAY, {}, Decision(CANCELLED, TURNED_AWAY), id="or ends where it says so"),
+        pytest.param(TURNED_AWAY, BOTH, Decision(CANCELLED, TURNED_AWAY, "next", STARTED + MINUTE), id="and the chain goes on"),
         pytest.param(DROPPED, {}, Decision(CANCELLED, DROPPED), id="what is dropped was cancelled"),
         pytest.param(DROPPED, BOTH, Decision(CANCELLED, DROPPED, "next", STARTED + MINUTE), id="and its chain goes on"),
         pytest.param(

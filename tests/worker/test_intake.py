@@ -1,6 +1,7 @@
 """Fetching and claiming: no entry stays behind, whatever happens to a read."""
 
-# pyright: reportPrivateUsage=false - what a worker does inside is looked at, and disturbed, at moments that nobody outside can pick
+# What a worker does inside is looked at, and disturbed, at moments that nobody outside can pick.
+# pyright: reportPrivateUsage=false
 
 from __future__ import annotations
 

@@ -169,11 +169,11 @@ class TestAServerThatIsAway:
         await asyncio.wait_for(running, 10)
 
 
-def test_where_handlers_cannot_be_had_there_are_none():
-    url, done = "memory://launched-in-a-thread", threading.Event()
+def test_where_handlers_cannot_be_had_there_are_none(docket_name: str):
+    url, done = f"memory://{docket_name}", threading.Event()
 
     async def main() -> None:
-        await Worker.run("in-a-thread", url, tasks=TASKS, until_finished=True)
+        await Worker.run(docket_name, url, tasks=TASKS, until_finished=True)
         done.set()
 
     thread = threading.Thread(target=lambda: asyncio.run(main()))

@@ -1,6 +1,7 @@
 """What a worker is, how it is entered and run, and when its `run_` methods return."""
 
-# pyright: reportPrivateUsage=false - what a worker does inside is looked at, and disturbed, at moments that nobody outside can pick
+# What a worker does inside is looked at, and disturbed, at moments that nobody outside can pick.
+# pyright: reportPrivateUsage=false
 
 from __future__ import annotations
 

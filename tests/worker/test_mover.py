@@ -1,6 +1,7 @@
 """Moving due work to the stream."""
 
-# pyright: reportPrivateUsage=false - what a worker does inside is looked at, and disturbed, at moments that nobody outside can pick
+# What a worker does inside is looked at, and disturbed, at moments that nobody outside can pick.
+# pyright: reportPrivateUsage=false
 
 from __future__ import annotations
 
@@ -72,7 +73,8 @@ async def test_while_no_messages_can_arrive_it_looks_more_often(docket: Docket):
 
 
 async def test_a_crowd_is_moved_in_batches_without_a_pause(docket: Docket, mover: Mover):
-    await docket.add_many(docket.call(task, when=lasts(30), key=f"k{number}")() for number in range(250))
+    due = docket.clock.now() + lasts(500)  # all are scheduled before
+    await docket.add_many(docket.call(task, when=due, key=f"k{number}")() for number in range(250))
     await docket.add(task, when=HOUR, key="later")()
 
     async def all_due() -> bool:
@@ -130,6 +132,12 @@ async def test_word_that_something_may_be_due_is_followed_at_once(docket: Docket
     mover.wake(None)
 
     await asyncio.wait_for(waiting, 5)
+
+
+async def test_word_of_something_overdue_is_followed_at_once(mover: Mover):
+    mover.wake(mover._crew.server_now_us() - 1_000_000)
+
+    await asyncio.wait_for(mover._wait(3600), 5)
 
 
 async def test_word_that_comes_during_a_tick_counts(docket: Docket, mover: Mover):

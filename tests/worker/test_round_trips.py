@@ -76,12 +76,12 @@ async def test_connections_do_not_grow_with_concurrency(docket: Docket, redis_se
         await go.wait()
         return 1
 
-    before = len(command(redis_server, "CLIENT", "LIST"))  # the test's own, and the docket's
+    before = len(command(redis_server, "CLIENT", "LIST").splitlines())  # the test's own, and the docket's
     asked = await docket.add_many(docket.call(held)() for _ in range(concurrency))
     async with at_work(docket, concurrency=concurrency, redelivery_timeout=lasts(60_000)):
         waiters = [asyncio.ensure_future(one.get_result()) for one in asked]
         await eventually(lambda: begun == concurrency)
-        connections = len(command(redis_server, "CLIENT", "LIST"))
+        connections = len(command(redis_server, "CLIENT", "LIST").splitlines())
         go.set()
         await asyncio.gather(*waiters)
 

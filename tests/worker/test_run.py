@@ -1,6 +1,7 @@
 """One run: what a body may do, and what then becomes of it."""
 
-# pyright: reportPrivateUsage=false - what a worker does inside is looked at, and disturbed, at moments that nobody outside can pick
+# What a worker does inside is looked at, and disturbed, at moments that nobody outside can pick.
+# pyright: reportPrivateUsage=false
 
 from __future__ import annotations
 
@@ -671,19 +672,19 @@ async def test_settling_that_is_refused_is_logged_and_the_worker_goes_on(docket:
     await running
 
 
-def test_a_keyboard_interrupt_in_a_body_ends_the_loop_and_the_run_is_not_settled():
-    url = "memory://keyboard-interrupt"
+def test_a_keyboard_interrupt_in_a_body_ends_the_loop_and_the_run_is_not_settled(docket_name: str):
+    url = f"memory://{docket_name}"
 
     async def interrupted() -> None:
         raise KeyboardInterrupt
 
     async def main() -> None:
-        async with Docket("interrupted", url) as docket, Worker(docket) as worker:
+        async with Docket(docket_name, url) as docket, Worker(docket) as worker:
             await docket.add(interrupted, key="k")()
             await worker.run_forever()
 
     async def look() -> ExecutionState:
-        async with Docket("interrupted", url) as docket:
+        async with Docket(docket_name, url) as docket:
             return await state_of(docket, "k")
 
     with pytest.raises(KeyboardInterrupt):

@@ -208,8 +208,8 @@ async def test_nothing_is_lost_however_often_workers_come_and_go(docket: Docket)
     assert sorted(ran) == list(range(300))
 
 
-def test_a_loop_that_is_torn_down_settles_nothing_and_the_work_is_given_to_another():
-    url = "memory://torn-down"
+def test_a_loop_that_is_torn_down_settles_nothing_and_the_work_is_given_to_another(docket_name: str):
+    url = f"memory://{docket_name}"
     begun = threading.Event()
 
     async def long() -> None:
@@ -218,7 +218,7 @@ def test_a_loop_that_is_torn_down_settles_nothing_and_the_work_is_given_to_anoth
 
     async def begin() -> None:
         async with contextlib.AsyncExitStack() as kept:
-            docket = await kept.enter_async_context(Docket("torn-down", url))
+            docket = await kept.enter_async_context(Docket(docket_name, url))
             worker = await kept.enter_async_context(Worker(docket))
             await docket.add(long, key="k")()
             beside.append(asyncio.create_task(worker.run_forever()))
@@ -226,7 +226,7 @@ def test_a_loop_that_is_torn_down_settles_nothing_and_the_work_is_given_to_anoth
             kept.pop_all()  # as in a process that ends without leaving anything
 
     async def look() -> ExecutionState:
-        async with Docket("torn-down", url) as docket:
+        async with Docket(docket_name, url) as docket:
             return (await record(docket, "k")).state
 
     beside: list[asyncio.Task[None]] = []
