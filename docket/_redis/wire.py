@@ -30,6 +30,9 @@ logger = logging.getLogger("docket.redis")
 RESPONSE_TIMEOUT = 10.0
 """Seconds a server may take to answer before the connection counts as lost. It is no promise about the command."""
 
+RECONNECT_CEILING = 1.0
+"""Seconds between tries to connect again, at most. Whoever is back later than a lease finds its work taken over."""
+
 
 def pack(args: tuple[Any, ...]) -> bytes:
     """This gives a command in the Redis protocol (RESP); `hiredis` does it six times as fast as redis-py's own packing."""
@@ -112,7 +115,7 @@ class Wire:
                         self._reason = exc
                         if attempt == 0:
                             logger.warning("Redis is unavailable, trying again until it is back: %s", exc)
-                        await anyio.sleep(backoff(attempt))
+                        await anyio.sleep(backoff(attempt, RECONNECT_CEILING))
                         attempt += 1
                         continue
                     logger.info("Connected to Redis at %s again", self._where)

@@ -18,6 +18,9 @@ __all__ = ["Service"]
 
 logger = logging.getLogger("docket.worker")
 
+_LOOK_UP = 5.0
+"""Seconds between tries during an outage."""
+
 
 class Service(ABC):
     """This does one thing again and again. Tests call `tick` and never the loop."""
@@ -47,8 +50,9 @@ class Service(ABC):
                 pause = await self.tick()
                 failures = 0
             except RedisUnavailable:
-                await self._crew.store.backend.available(backoff(failures) + 5)
-                pause = backoff(failures)
+                await self._crew.store.backend.available(_LOOK_UP)
+                # Soon after the connection is back: a lease that is renewed late looks lapsed to the others
+                pause = backoff(failures, min(_LOOK_UP, self._crew.lease_seconds / 8))
                 failures += 1
             except Exception:  # a bug of ours, or a refusal by the server: either way the duty goes on, for nobody else does it
                 logger.exception("The worker's %s failed and will be tried again", self.name, extra=self._crew.labels)

@@ -241,7 +241,7 @@ class TestLeases:
 
     async def test_the_place_of_a_worker_that_died_lapses_and_who_waits_is_let_in_without_a_new_arrival(self, docket: Docket, gate: Gate):
         dead = await dead_worker(docket)
-        await gate.add("a")
+        a = await gate.add("a")
         [held] = await claim(docket, dead)
         crew = crew_of(docket, redelivery_timeout=lasts(300))
         running = Running(held)
@@ -257,6 +257,7 @@ class TestLeases:
 
         async with at_work(docket, redelivery_timeout=lasts(300)):
             assert await b.get_result(timeout=SOON) == "b"
+            assert await a.get_result(timeout=SOON) == "a"
 
         assert sorted(gate.begun) == ["a", "b"]
 

@@ -122,7 +122,7 @@ async def test_word_of_something_earlier_moves_the_wake_up_without_a_tick_before
     mover.wake(due + 1_000_000)
     await waiting
 
-    assert mover._crew.server_now_us() >= due
+    assert mover._crew.server_now_us() >= due - 5_000  # loops count in milliseconds
 
 
 async def test_word_that_something_may_be_due_is_followed_at_once(docket: Docket, mover: Mover):

@@ -182,7 +182,7 @@ async def test_what_had_ended_during_an_outage_is_settled_after_it(docket: Docke
 
 
 async def test_an_outage_longer_than_a_lease_takes_no_work_from_those_who_live(docket_name: str, docket: Docket, server: RedisServer, long: Long):
-    lease = lasts(600)
+    lease = lasts(2000)  # longer than anybody takes to connect again
     async with Docket(docket_name, server.url) as other:
         other.register(long.task)
         asked = [await docket.add(long.task)(name) for name in ("a", "b")]
