@@ -125,9 +125,13 @@ class DeliveryStore(Base):
             await self._backend.call("XGROUP", "DELCONSUMER", self._keys.stream, self._keys.group, instance)
 
     async def depth(self) -> tuple[int, int]:
-        """This counts work: in the stream (ready or under way), and scheduled for later."""
-        ready, later = await asyncio.gather(self._backend.call("XLEN", self._keys.stream), self._backend.call("ZCARD", self._keys.queue))
-        return ready, later
+        """This counts work: in the stream (ready or under way), and scheduled for later.
+
+        What moves from one to the other meanwhile is counted at least once, whichever way it moves: the stream is looked at before and after.
+        """
+        call, spell = self._backend.call, self._keys
+        before, later, after = await asyncio.gather(call("XLEN", spell.stream), call("ZCARD", spell.queue), call("XLEN", spell.stream))
+        return max(before, after), later
 
     async def contended(self) -> int:
         """This counts the concurrency limits that some run waits for."""

@@ -1,4 +1,7 @@
-"""What goes into the store and what comes out of it, as values. Redis spellings stay inside `_store`."""
+"""What goes into the store and what comes out of it, as values. Redis spellings stay inside `_store`.
+
+Nobody changes one. Those that are made for every task are not frozen all the same: making a frozen one of ten fields takes a microsecond more.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +91,7 @@ class Delivery:
     limit: str = ""  # the concurrency limit that let it in and keeps a place for it
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Claimed:
     """This run is ours to run now."""
 
@@ -116,7 +119,7 @@ class Refused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """This is how a run ended."""
 
@@ -125,7 +128,7 @@ class Outcome:
     value: bytes | None = None  # the pickled result, or the pickled exception
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Settlement:
     """This ends a claim: the outcome, and what is to follow under the same key, if anything.
 

@@ -27,7 +27,8 @@ class Finish:
     async def reached(self) -> bool:
         """This says whether nothing is left. Tasks nobody here knows are left in place, named in one log line, and do not count."""
         delivery = self._crew.store.delivery
-        if not any(await delivery.depth()) and not await delivery.contended():
+        # Looked at on both sides of the limits, for what is parked, or let in, meanwhile
+        if not any(await delivery.depth()) and not await delivery.contended() and not any(await delivery.depth()):
             return True
         left, strangers = await delivery.work_for(self)
         if left:

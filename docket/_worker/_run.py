@@ -42,6 +42,8 @@ __all__ = ["Runner"]
 
 logger = logging.getLogger("docket.worker")
 
+_COMPLETED = Decision(ExecutionState.COMPLETED)
+
 
 class Runner:
     """This performs claimed runs."""
@@ -125,6 +127,10 @@ class Runner:
             await _forget_cancellation(running)
         if running.stopped == "lost":
             logger.warning("Stopped %s: another worker has taken it over", called(execution), extra=self._crew.labels)
+            return
+        if resolved is None and exception is None and not last:  # most runs: nothing is declared that could say otherwise
+            runs.free_slot(running)
+            await self._conclude(running, execution, _COMPLETED, duration, result)
             return
         outcome = TaskOutcome(timedelta(seconds=duration), result, exception)
         asked = resolved if plan.has_handlers else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 import threading
 from datetime import timedelta
 
@@ -208,7 +209,7 @@ async def test_nothing_is_lost_however_often_workers_come_and_go(docket: Docket)
     assert sorted(ran) == list(range(300))
 
 
-def test_a_loop_that_is_torn_down_settles_nothing_and_the_work_is_given_to_another(docket_name: str):
+def test_a_loop_that_is_torn_down_settles_nothing_and_the_work_is_given_to_another(docket_name: str, caplog: pytest.LogCaptureFixture):
     url = f"memory://{docket_name}"
     begun = threading.Event()
 
@@ -233,6 +234,8 @@ def test_a_loop_that_is_torn_down_settles_nothing_and_the_work_is_given_to_anoth
     asyncio.run(begin())
 
     assert asyncio.run(look()) in {ExecutionState.RUNNING, ExecutionState.QUEUED}
+    if sys.version_info >= (3, 11):  # before, nobody can tell a loop that ends from a body that cancels itself: settling is tried, and fails
+        assert "Settling" not in caplog.text
 
 
 async def test_a_worker_says_goodbye(docket: Docket):
