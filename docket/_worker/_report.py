@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from docket._logging import format_duration
 from docket._signatures import compact_signature, get_signature
 from docket.dependencies._base import Verdict
 from docket.dependencies._verdicts import Discard
@@ -15,14 +16,9 @@ if TYPE_CHECKING:
     from docket._worker._decision import Decision
     from docket.execution import Execution
 
-__all__ = ["Report", "called", "described", "format_duration", "log_tasks"]
+__all__ = ["Report", "called", "described", "log_tasks"]
 
 logger = logging.getLogger("docket.worker")
-
-
-def format_duration(seconds: float) -> str:
-    """This prints a duration in a fixed width: milliseconds below 100 s, whole seconds from there on."""
-    return f"{seconds * 1000:6.0f}ms" if seconds < 100 else f"{seconds:6.0f}s "
 
 
 def described(exception: BaseException | None) -> str:

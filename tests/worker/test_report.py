@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import pytest
 
 from docket import Cancel, CurrentExecution, Discard, Docket, Execution, ExecutionCancelled, Logged, Perpetual, Retry, Snooze, Worker
-from docket._worker._report import format_duration
+from docket._logging import format_duration
 from docket.dependencies import CompletionHandler, FailureHandler, ForcedRetry, TaskOutcome
 from docket.dependencies._base import Verdict
 from docket.dependencies._verdicts import Dropped
