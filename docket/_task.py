@@ -18,8 +18,9 @@ from typing_extensions import ParamSpec, Self, TypeVar
 from docket._context import ambient_docket, docket_named
 from docket._signatures import CallShape, is_async, shape_of
 from docket._uuid7 import uuid7
+from docket._when import When, check_key, check_when
 from docket.errors import DependencyNotGiven, DocketError, InvalidOption, InvalidSchedule, UnknownTask
-from docket.execution import Execution, TaskCall, TaskFunction, When, check_key, check_when
+from docket.execution import Execution, TaskCall, TaskFunction
 
 if TYPE_CHECKING:
     from docket.docket import Docket

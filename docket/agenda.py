@@ -12,8 +12,9 @@ from typing_extensions import ParamSpec
 from docket._loading import did_you_mean
 from docket._signatures import shape_of
 from docket._task import Handle
+from docket._when import check_key, due
 from docket.errors import InvalidOption, UnknownTask
-from docket.execution import Execution, TaskFunction, check_key, due
+from docket.execution import Execution, TaskFunction
 
 if TYPE_CHECKING:
     from docket.docket import Docket

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 import anyio
-from opentelemetry import propagate, trace
 from typing_extensions import ParamSpec, Self
 
 from docket import _context, instrumentation, tasks
-from docket._clock import SYSTEM, Clock, from_us, to_us
+from docket._clock import SYSTEM, Clock, from_us
 from docket._keys import Keys
 from docket._loading import load, members_of
-from docket._messages import dumps_call, dumps_trace, loads_call, loads_trace
+from docket._messages import loads_call, loads_trace
 from docket._options import DocketOptions, ResultStorage
-from docket._registry import Registered, Registry
+from docket._registry import Registry
+from docket._scheduling import Scheduling
 from docket._store import Store
-from docket._store.records import Order, Ordered, RunId
 from docket._task import Handle, NamedTask, Options, Scheduler, SyncTask, Task, TaskDecorator, is_task, unwrapped
+from docket._when import When, check_key
 from docket.dependencies._overrides import StandIns
-from docket.errors import DocketError, InDoubt, InvalidOption, NotEntered, RedisUnavailable
-from docket.execution import Execution, TaskCall, TaskFunction, When, check_key, due
+from docket.errors import NotEntered
+from docket.execution import Execution, TaskCall, TaskFunction
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -38,17 +36,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Docket", "RedisClient", "TaskCollection"]
 
-logger = logging.getLogger("docket.docket")
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
 TaskCollection = Iterable[TaskFunction]
-
-_SLICE = 100
-"""Tasks of a batch that are prepared without a pause: about a millisecond of work, in which nothing else in the event loop runs."""
-
-_NO_SPAN = nullcontext(trace.INVALID_SPAN)
 
 
 class RedisClient(Protocol):
@@ -73,11 +64,6 @@ class _Session:
     def is_abandoned(self) -> bool:
         """This says whether nobody is in it, or only somebody who cannot come back to leave it: a forked child's parent, a loop that was closed."""
         return self.pid != os.getpid() or self.loop.is_closed() or not (self.entered or self.opening.locked())
-
-
-class _Prepared(NamedTuple):
-    execution: Execution[Any]
-    order: Order | None  # None: it failed on the way here
 
 
 class Docket:
@@ -117,9 +103,9 @@ class Docket:
         for function in tasks.standard_tasks:
             self.registry.register(function, built_in=True)
 
+        self._scheduling = Scheduling(self)
         self._stand_ins = StandIns()
         self._session: _Session | None = None
-        self._looked_for: set[str] = set()
         _context.remember(self)
 
     def _take(self, options: DocketOptions) -> None:
@@ -318,17 +304,7 @@ class Docket:
         Raises, before anything is written: `InvalidArguments`, `InvalidSchedule`, `NotSerializable`, `NameTaken`, `NotEntered`,
         `RedisUnavailable`. `InDoubt` says that it may have been scheduled, and that repeating the same key is safe.
         """
-        lifecycle = self.store.lifecycle
-        execution, registered = self._execution(call)
-        if not _is_traced():
-            execution.ordered(await lifecycle.schedule(self._order(execution, replace)))
-        else:
-            with self._span("docket.replace" if replace else "docket.add", execution) as span:
-                execution.ordered(await lifecycle.schedule(self._order(execution, replace, _trace_context())))
-                span.set_attribute("docket.disposition", execution.disposition.value)
-        if registered is None:
-            await self._warn_if_unknown(execution.function_name)
-        return execution
+        return await self._scheduling.schedule(call, replace=replace)
 
     async def add_many(self, calls: Iterable[TaskCall[R]], *, chunk_size: int | None = 1000) -> list[Execution[R]]:
         """This schedules many calls, in order, with at most `chunk_size` of them under way at a time (None: all).
@@ -336,11 +312,11 @@ class Docket:
         Each is atomic, and one that fails leaves the others alone: its execution has the disposition `FAILED` and the reason in
         `schedule_exception`. Only when nothing at all was written because Redis cannot be reached, this raises `RedisUnavailable`.
         """
-        return await self._schedule_many(calls, chunk_size, replace=False)
+        return await self._scheduling.schedule_many(calls, chunk_size, replace=False)
 
     async def replace_many(self, calls: Iterable[TaskCall[R]], *, chunk_size: int | None = 1000) -> list[Execution[R]]:
         """This schedules many calls in place of whatever stands under their keys; otherwise it is `add_many`."""
-        return await self._schedule_many(calls, chunk_size, replace=True)
+        return await self._scheduling.schedule_many(calls, chunk_size, replace=True)
 
     async def cancel(self, key: str) -> None:
         """This cancels what stands under a key: scheduled or queued work never runs, running work gets a `CancelledError`, a chain ends.
@@ -349,7 +325,7 @@ class Docket:
         """
         check_key(key)
         lifecycle = self.store.lifecycle
-        if not _is_traced():
+        if not instrumentation.is_traced():
             await lifecycle.cancel(key)
             return
         with instrumentation.tracer.start_as_current_span("docket.cancel", attributes={**self.labels(), "docket.key": key}):
@@ -407,163 +383,6 @@ class Docket:
         registered = self.registry.get(function)
         return registered.handle if registered else NamedTask(function, self)
 
-    def _execution(self, call: TaskCall[Any] | Execution[Any]) -> tuple[Execution[Any], Registered | None]:
-        """This gives the execution that a call asks for, and what its task is registered as; None for one that is known by name only."""
-        if isinstance(call, Execution):
-            registered = self._registered(call.function, call.function_name)
-            execution = call
-        else:
-            registered = self._registered(call.function, call.function_name)
-            name = call.function_name if registered is None else registered.name
-            function = call.function if registered is None else registered.function
-            execution = Execution(self, function, call.args, call.kwargs, call.key, due(call.when, self.clock), 1, function_name=name)
-        if registered is not None:
-            registered.handle.shape.check(registered.name, execution.args, execution.kwargs)
-        check_key(execution.key)
-        return execution, registered
-
-    def _registered(self, function: TaskFunction, name: str | None) -> Registered | None:
-        if type(function) is NamedTask:  # not isinstance: handles are abstract classes, whose checks take longer, and this is asked for every call
-            return self.registry.get(cast("NamedTask", function).name)
-        return self.registry.ensure(function, name, bind=False)  # a handle that takes the ambient docket may take another next time
-
-    def _order(self, execution: Execution[Any], replace: bool, trace_context: bytes = b"") -> Order:
-        when = execution.due
-        return Order(
-            execution.key,
-            execution.function_name,
-            dumps_call(execution.args, execution.kwargs),
-            None if when is None else to_us(when),
-            replace,
-            trace_context,
-            self._own_run(execution.key, replace),
-        )
-
-    def _own_run(self, key: str, replace: bool) -> RunId | None:
-        """This names the run that asks, when it asks for its own key; the run remembers what it asked for."""
-        running = _context.current_execution.get(None)
-        if running is None or running.key != key:
-            return None
-        around = running.docket
-        if around is not self and (around.name, around.url) != (self.name, self.url):
-            return None
-        if replace:
-            running.replaced_itself = True
-        else:
-            running.successor_asked = True
-        return running.within()
-
-    async def _schedule_many(self, calls: Iterable[TaskCall[Any]], chunk_size: int | None, *, replace: bool) -> list[Execution[Any]]:
-        if chunk_size is not None and chunk_size < 1:
-            raise InvalidOption(f"chunk_size is {chunk_size}; give a whole number of at least 1, or None for everything at once")
-        lifecycle = self.store.lifecycle
-        with self._many_span("docket.replace_many" if replace else "docket.add_many") as span:
-            trace_context = _trace_context() if _is_traced() else b""
-            async with _Batch(lifecycle.schedule_many) as batch:
-                remaining = iter(calls)
-                while chunk := await self._prepared(islice(remaining, chunk_size), replace, trace_context):
-                    await batch.send(chunk)
-                executions = await batch.finish()
-            span.set_attribute("docket.batch.count", len(executions))
-        for name in {execution.function_name for execution in executions if isinstance(execution.function, NamedTask)}:
-            await self._warn_if_unknown(name)
-        return executions
-
-    async def _prepared(self, calls: Iterator[TaskCall[Any]], replace: bool, trace_context: bytes) -> list[_Prepared]:
-        prepared: list[_Prepared] = []
-        while some := [self._prepare(call, replace, trace_context) for call in islice(calls, _SLICE)]:
-            prepared += some
-            await asyncio.sleep(0)
-        return prepared
-
-    def _prepare(self, call: TaskCall[Any], replace: bool, trace_context: bytes) -> _Prepared:
-        try:
-            execution, _ = self._execution(call)
-            return _Prepared(execution, self._order(execution, replace, trace_context))
-        except DocketError as exc:
-            execution = Execution(self, call.function, call.args, call.kwargs, call.key, None, 1, function_name=call.function_name)
-            execution.failed(exc)
-            return _Prepared(execution, None)
-
-    async def _warn_if_unknown(self, name: str) -> None:
-        """This warns, once a name, when a task that is not registered here is not known to any live worker either."""
-        if name in self._looked_for:
-            return
-        silence = self.heartbeat_interval * self.missed_heartbeats
-        try:
-            workers = await self.store.workers.live(since_us=to_us(self.clock.now() - silence))
-        except DocketError:
-            return  # the task is written; whether anybody waits for it can be seen next time
-        self._looked_for.add(name)
-        if not any(name in worker.tasks for worker in workers):
-            logger.warning(
-                "Task %r is scheduled, but is not registered with docket %r in this process, and none of its %d live workers knows it; it waits for one that does.",
-                name,
-                self.name,
-                len(workers),
-                extra={**self.labels(), "docket.task": name},
-            )
-
-    def _span(self, name: str, execution: Execution[Any]) -> Any:
-        attributes = {**self.labels(), **execution.specific_labels(), "code.function.name": execution.function_name}
-        return instrumentation.tracer.start_as_current_span(name, attributes=attributes)
-
-    def _many_span(self, name: str) -> Any:
-        return instrumentation.tracer.start_as_current_span(name, attributes=self.labels()) if _is_traced() else _NO_SPAN
-
-
-class _Batch:
-    """This sends chunks one after another; while one is under way, the next is prepared."""
-
-    def __init__(self, schedule_many: Callable[[Sequence[Order]], Coroutine[Any, Any, Sequence[Ordered | Exception]]]) -> None:
-        self._schedule_many = schedule_many
-        self._executions: list[Execution[Any]] = []
-        self._sending: asyncio.Task[None] | None = None
-        self._written = False
-        self._outage: RedisUnavailable | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
-        if self._sending is None or self._sending.done():
-            return
-        if isinstance(exc, asyncio.CancelledError):
-            self._sending.cancel()
-        await asyncio.wait([self._sending])  # the caller's iterable failed: what is under way still arrives
-
-    async def send(self, chunk: list[_Prepared]) -> None:
-        """This sends a chunk once the one before it has arrived."""
-        await self._sent()
-        self._executions += [prepared.execution for prepared in chunk]
-        self._sending = asyncio.create_task(self._send(chunk), name="docket: a chunk of add_many")
-        await asyncio.sleep(0)
-
-    async def finish(self) -> list[Execution[Any]]:
-        """This waits for the last chunk and gives all executions. Raises `RedisUnavailable` when nothing was written, for want of a server."""
-        await self._sent()
-        if self._outage is not None and not self._written:
-            raise self._outage
-        return self._executions
-
-    async def _sent(self) -> None:
-        if self._sending is not None:
-            await self._sending
-
-    async def _send(self, chunk: list[_Prepared]) -> None:
-        executions = [prepared.execution for prepared in chunk if prepared.order is not None]
-        orders = [prepared.order for prepared in chunk if prepared.order is not None]
-        answers: Sequence[Ordered | Exception] = [self._outage] * len(orders) if self._outage else await self._schedule_many(orders)
-        for execution, answer in zip(executions, answers, strict=True):
-            if isinstance(answer, Ordered):
-                self._written = True
-                execution.ordered(answer)
-            else:
-                execution.failed(answer)
-                self._written = self._written or isinstance(answer, InDoubt)
-        if executions and all(isinstance(answer, RedisUnavailable) for answer in answers):
-            self._outage = cast("RedisUnavailable", answers[0])  # nobody there: the rest is not tried
-
 
 class _Client:
     def __init__(self, store: Store) -> None:
@@ -579,14 +398,3 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-def _is_traced() -> bool:
-    """This says whether spans go anywhere: a span that nobody records would still cost its making."""
-    return not isinstance(trace.get_tracer_provider(), (trace.ProxyTracerProvider, trace.NoOpTracerProvider))
-
-
-def _trace_context() -> bytes:
-    carrier: dict[str, str] = {}
-    propagate.inject(carrier)
-    return dumps_trace(carrier)

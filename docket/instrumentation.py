@@ -43,6 +43,7 @@ __all__ = [
     "TASK_DURATION",
     "TASK_PUNCTUALITY",
     "healthcheck_server",
+    "is_traced",
     "message_getter",
     "message_setter",
     "meter",
@@ -79,6 +80,11 @@ STRIKES_IN_EFFECT = meter.create_up_down_counter("docket_strikes_in_effect", des
 QUEUE_DEPTH = meter.create_gauge("docket_queue_depth", description="Tasks that could run now", unit="1")
 SCHEDULE_DEPTH = meter.create_gauge("docket_schedule_depth", description="Tasks scheduled for later", unit="1")
 CACHE_SIZE = meter.create_gauge("docket_cache_size", description="Entries in docket's own caches", unit="1")
+
+
+def is_traced() -> bool:
+    """This says whether spans go anywhere: a span that nobody records would still cost its making."""
+    return not isinstance(trace.get_tracer_provider(), (trace.ProxyTracerProvider, trace.NoOpTracerProvider))
 
 
 class _MessageGetter(Getter[dict[bytes, bytes]]):

@@ -17,9 +17,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_keys", "_loading", "_messages", "_options", "_signatures", "_uuid7", "_version", "annotations", "errors", "states"}),
     frozenset({"_clock", "_logging", "_redis", "_threads", "instrumentation", "lua"}),
     frozenset({"_store"}),
-    frozenset({"_context", "_results", "_snapshot", "_task", "agenda", "execution", "strikelist"}),
+    frozenset({"_context", "_ending", "_events", "_progress", "_results", "_snapshot", "_task", "_when", "agenda", "execution", "strikelist"}),
     frozenset({"dependencies"}),
-    frozenset({"_collections", "_registry", "docket", "tasks"}),
+    frozenset({"_collections", "_registry", "_scheduling", "docket", "tasks"}),
     frozenset({"_worker", "worker"}),
     frozenset({"__init__", "__main__", "cli", "integrations", "testing"}),
 )

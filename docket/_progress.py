@@ -1,0 +1,106 @@
+"""How far a task says it is, for the task and for those who watch it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from docket._clock import to_us
+from docket._events import moment, progress_event, progress_of
+from docket._store.records import ProgressChange
+from docket.errors import InvalidOption
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncGenerator, Coroutine
+    from datetime import datetime
+
+    from typing_extensions import Self
+
+    from docket._events import ProgressEvent
+    from docket._store.records import RunId
+    from docket.docket import Docket
+
+__all__ = ["REREAD_EVERY", "ExecutionProgress"]
+
+REREAD_EVERY = 5.0
+"""Seconds for which whoever waits trusts events alone."""
+
+
+class ExecutionProgress:
+    """This is how far a task says it is. The task reports with `set_total`, `increment` and `set_message`; others read or subscribe."""
+
+    def __init__(self, docket: Docket, key: str, run: RunId | None = None) -> None:
+        self._docket = docket
+        self.key = key
+        self.current: int | None = None
+        self.total: int = 1
+        self.message: str | None = None
+        self.updated_at: datetime | None = None
+        self._run = run
+
+    @property
+    def docket(self) -> Docket:
+        """This is the docket of the task."""
+        return self._docket
+
+    @classmethod
+    async def create(cls, docket: Docket, key: str) -> Self:
+        """This reads the progress of the task that has this key."""
+        progress = cls(docket, key)
+        await progress.sync()
+        return progress
+
+    def set_total(self, total: int) -> Coroutine[Any, Any, None]:
+        """This says how much there is to do."""
+        if total < 1:
+            raise InvalidOption("Total must be at least 1")
+        return self._update(total=total)
+
+    def increment(self, amount: int = 1) -> Coroutine[Any, Any, None]:
+        """This says that so much more is done; many at once add up."""
+        if amount < 1:
+            raise InvalidOption("Amount must be at least 1")
+        return self._update(add=amount)
+
+    def set_message(self, message: str | None) -> Coroutine[Any, Any, None]:
+        """This says in words what is being done."""
+        return self._update(message=message)
+
+    async def _update(self, **changes: Any) -> None:
+        self.take(await self.docket.store.progress.update(self.key, self._run, **changes))
+
+    async def sync(self) -> None:
+        """This reads what was last reported. A task that is not known (any more) changes nothing."""
+        record = await self.docket.store.inspection.load(self.key)
+        self.take(record and progress_of(record))
+
+    async def subscribe(self, *, ready: asyncio.Event | None = None) -> AsyncGenerator[ProgressEvent, None]:
+        """This gives the progress as it stands, then every change, without end. `ready` is set once no change can be missed."""
+        await self.sync()
+        last = self.event()
+        yield last
+        async with self.docket.store.events.feed(self.key) as feed:
+            await self.sync()  # before anybody is told that it is ready: what this reads is then older than every event that follows
+            if ready is not None:
+                ready.set()
+            change: object = self
+            while True:
+                if change is None:  # events may have been lost
+                    await self.sync()
+                elif isinstance(change, ProgressChange):
+                    self.take(change)
+                if (event := self.event()) != last:
+                    last = event
+                    yield event
+                change = await feed.get(REREAD_EVERY)
+
+    def event(self) -> ProgressEvent:
+        """This gives the progress as last read, in the form of an event."""
+        return progress_event(ProgressChange(self.key, 0, self.current, self.total, self.message, self.updated_at and to_us(self.updated_at)))
+
+    def take(self, change: ProgressChange | None) -> None:
+        """This takes what was read or heard; None changes nothing."""
+        if change is None:
+            return
+        self.current, self.total, self.message = change.current, change.total, change.message
+        self.updated_at = moment(change.updated_us)
