@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from docket import testing
     from docket._task import Handle, Options, Scheduler, SyncTask, Task, task
     from docket._version import __version__
     from docket.agenda import Agenda
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from docket.docket import Docket
     from docket.errors import DocketError, ExecutionCancelled, ExecutionSuperseded
     from docket.execution import Disposition, Execution, ExecutionProgress, ExecutionState, TaskCall
+    from docket.strikelist import StrikeList
     from docket.worker import Worker
 
 __all__ = [
@@ -76,6 +78,7 @@ __all__ = [
     "Scheduler",
     "Shared",
     "Snooze",
+    "StrikeList",
     "SyncTask",
     "Task",
     "TaskArgument",
@@ -86,6 +89,7 @@ __all__ = [
     "Worker",
     "__version__",
     "task",
+    "testing",
 ]
 
 _HOMES = {
@@ -122,12 +126,16 @@ _HOMES = {
     "docket.docket": ("Docket",),
     "docket.errors": ("DocketError", "ExecutionCancelled", "ExecutionSuperseded"),
     "docket.execution": ("Disposition", "Execution", "ExecutionProgress", "ExecutionState", "TaskCall"),
+    "docket.strikelist": ("StrikeList",),
     "docket.worker": ("Worker",),
 }
+_MODULES = ("testing",)
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,16 +9,33 @@ import os
 import weakref
 from contextvars import ContextVar
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
+from docket._clock import SYSTEM, Clock
 from docket.errors import NoDocket
 
 if TYPE_CHECKING:
+    from docket._progress import ExecutionProgress
+    from docket._worker._decision import Decision
     from docket.docket import Docket
     from docket.execution import Execution
+    from docket.states import ExecutionState
     from docket.worker import Worker
 
-__all__ = ["Entry", "ambient_docket", "current_docket", "current_execution", "current_worker", "docket_named", "enter", "leave", "remember"]
+__all__ = [
+    "Entry",
+    "Witness",
+    "ambient_docket",
+    "clock_here",
+    "current_docket",
+    "current_execution",
+    "current_worker",
+    "docket_named",
+    "enter",
+    "leave",
+    "remember",
+    "witness",
+]
 
 current_docket: ContextVar[Docket] = ContextVar("docket")
 """The docket whose worker runs this; not set outside a run."""
@@ -26,6 +43,29 @@ current_worker: ContextVar[Worker] = ContextVar("worker")
 """The worker that runs this; not set outside a run."""
 current_execution: ContextVar[Execution] = ContextVar("execution")
 """The run this belongs to; not set outside one."""
+
+
+class Witness(Protocol):
+    """This sees what runs do, for the testing kit: all that start in a context where it is the `witness`."""
+
+    def began(self, execution: Execution) -> None:
+        """This sees a claimed run, before its limits."""
+        ...
+
+    def reported(self, progress: ExecutionProgress) -> None:
+        """This sees progress, as it is after a report."""
+        ...
+
+    def scheduled(self, execution: Execution) -> None:
+        """This sees a run that was scheduled, by whoever did."""
+        ...
+
+    def settled(self, execution: Execution, decision: Decision, result: Any, stands: ExecutionState | None) -> None:
+        """This sees how a run ended, and what its key's record says then; None where another has taken its place."""
+        ...
+
+
+witness: ContextVar[Witness | None] = ContextVar("witness", default=None)
 
 
 class Entry:
@@ -91,6 +131,12 @@ def ambient_docket(wanted_by: str) -> Docket:
     raise NoDocket(
         f"{wanted_by} names no docket, and {found}; declare it with @docket.task, schedule it with docket.add(...), or do so inside `async with docket:`"
     )
+
+
+def clock_here() -> Clock:
+    """This is the clock of the docket whose run this is; outside of one, the system's."""
+    running = current_docket.get(None)
+    return SYSTEM if running is None else running.clock
 
 
 def remember(docket: Docket) -> None:

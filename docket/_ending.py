@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from docket._progress import REREAD_EVERY
+from docket._store.events import REREAD_EVERY
 from docket._store.records import Outcome, StateChange
 from docket.errors import ExecutionSuperseded, ResultTimeout, ResultUnavailable
-from docket.states import TERMINAL
+from docket.states import TERMINAL, ExecutionState
 
 if TYPE_CHECKING:
     from docket._store.events import Feed
+    from docket._store.records import RunRecord
     from docket.docket import Docket
 
 __all__ = ["Ending"]
@@ -58,7 +59,7 @@ class Ending:
         if not self._docket.execution_ttl:
             return True, None
         if record is not None:
-            raise self._superseded()
+            return True, self._remembered(record)
         raise ResultUnavailable(
             f"nothing is known of execution {self._key} (any more): its record is kept for {self._docket.execution_ttl} after its end; raise execution_ttl, or ask earlier"
         )
@@ -80,6 +81,18 @@ class Ending:
         if change.superseded:
             raise self._superseded()
         return None if self._docket.execution_ttl else Outcome(change.state, change.error)
+
+    def _remembered(self, record: RunRecord) -> Outcome:
+        """This gives the end that the record of the run after it remembers."""
+        earlier = record.earlier
+        if earlier is None or earlier.generation != self.generation or earlier.was_replaced:
+            raise self._superseded()
+        if earlier.state is ExecutionState.CANCELLED:
+            return Outcome(earlier.state)
+        raise ResultUnavailable(
+            f"execution {self._key} {earlier.state.value}, and what came of it went when its key was scheduled again; "
+            "ask earlier, or give every run that somebody waits for a key of its own"
+        )
 
     def _superseded(self) -> ExecutionSuperseded:
         return ExecutionSuperseded(f"Execution {self._key} was replaced before it ended; the run that took its place is docket.get_execution({self._key!r})")

@@ -5,19 +5,37 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from docket._clock import from_us
+from docket._store.inbox import Gap
 from docket._store.records import ProgressChange
+from docket.states import ExecutionState
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncGenerator
     from datetime import datetime
 
+    from docket._store.events import Events
     from docket._store.records import RunRecord, StateChange
-    from docket.states import ExecutionState
 
-__all__ = ["ProgressEvent", "StateEvent", "iso", "moment", "progress_event", "progress_of", "state_event"]
+__all__ = [
+    "InterruptionEvent",
+    "ProgressEvent",
+    "StateEvent",
+    "events_of",
+    "interruption_event",
+    "iso",
+    "moment",
+    "progress_event",
+    "progress_of",
+    "state_event",
+]
 
 
 class StateEvent(TypedDict):
-    """This is what `Execution.subscribe` gives for a change of state."""
+    """This is what `Execution.subscribe` and `Docket.events` give for a change of state.
+
+    `error` tells how a run failed, and of one that waits for another attempt, how the last one did.
+    """
 
     type: Literal["state"]
     key: str
@@ -40,6 +58,18 @@ class ProgressEvent(TypedDict):
     updated_at: str | None
 
 
+class InterruptionEvent(TypedDict):
+    """This is what `Docket.events` gives where events are missing: what became of tasks meanwhile is to be read, with `Docket.executions`.
+
+    `reason`: the connection was lost and is back, events came faster than they were taken, or one could not be decoded.
+    `missed`: how many events; None where nobody knows.
+    """
+
+    type: Literal["interruption"]
+    reason: Literal["disconnected", "overflow", "undecodable"]
+    missed: int | None
+
+
 def moment(microseconds: int | None) -> datetime | None:
     return None if microseconds is None else from_us(microseconds)
 
@@ -57,8 +87,30 @@ def state_event(change: RunRecord | StateChange) -> StateEvent:
         worker=change.worker,
         started_at=iso(change.started_us),
         completed_at=iso(change.completed_us),
-        error=change.error,
+        error=None if change.state is ExecutionState.RUNNING else change.error,
     )
+
+
+async def events_of(
+    events: Events, ready: asyncio.Event | None, *, include_progress: bool
+) -> AsyncGenerator[StateEvent | ProgressEvent | InterruptionEvent, None]:
+    """This gives what happens to all tasks of a docket; see `Docket.events`."""
+    async with events.stream() as stream:
+        if ready is not None:
+            ready.set()
+        while True:
+            change = await stream.get()
+            if isinstance(change, Gap):
+                yield interruption_event(change)
+            elif isinstance(change, ProgressChange):
+                if include_progress:
+                    yield progress_event(change)
+            elif not change.never_began:
+                yield state_event(change)
+
+
+def interruption_event(gap: Gap) -> InterruptionEvent:
+    return InterruptionEvent(type="interruption", reason=gap.reason, missed=gap.missed)
 
 
 def progress_of(record: RunRecord) -> ProgressChange:

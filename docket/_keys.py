@@ -18,12 +18,15 @@ class Keys:
         "_state",
         "_successor",
         "cancellations",
+        "failures",
         "group",
         "leases",
         "meta",
         "prefix",
         "queue",
         "stream",
+        "strikes",
+        "struck",
         "waiting",
         "wake",
         "workers",
@@ -47,14 +50,21 @@ class Keys:
         """Sorted set of worker instances by their last heartbeat (microseconds)."""
         self.waiting = prefix + "waiting"
         """Sorted set of concurrency limits that somebody waits for, by when they were last looked at (microseconds)."""
+        self.failures = prefix + "failures"
+        """The last runs that failed: a list of a screenful, the last one first."""
+        self.strikes = prefix + "strikes"
+        """What is struck: hash of instructions, each with the moment it was struck (microseconds)."""
         self.meta = prefix + "meta"
-        """Hash: `layout` (version of this scheme) and `generation` (the docket-wide counter)."""
+        """Hash: `layout` (version of this scheme), `generation` and `arrivals` (docket-wide counters), `strikes` (the version of all that is struck),
+        `completed`, `failed`, `cancelled` and `retried` (how many so far), `cleared` (the last batch that was cleared, and how many that were)."""
         self.group = "docket-workers"
         """The stream's consumer group (a name within the stream, not a key)."""
         self.wake = prefix + "wake"
         """Channel: something is due earlier than movers thought."""
         self.cancellations = prefix + "cancel"
         """Channel: a running run is to stop, because it was cancelled or replaced."""
+        self.struck = prefix + "struck"
+        """Channel: something was struck or restored."""
 
     def run(self, key: str) -> str:
         """This is the record of a task: a hash."""
@@ -87,6 +97,10 @@ class Keys:
     def state(self, key: str) -> str:
         """This is the channel of one task's state and progress events."""
         return self._state + key
+
+    def echo(self, token: str) -> str:
+        """This is the channel on which one subscriber hears the marks that it asked for."""
+        return f"{self.prefix}echo:{token}"
 
     def worker(self, instance: str) -> str:
         """This describes one worker instance, its tasks among it: a hash."""

@@ -34,6 +34,8 @@ __all__ = [
     "loads_outcome",
     "loads_trace",
     "loads_value",
+    "peek_error",
+    "peek_struck",
 ]
 
 INLINE_LIMIT = 64
@@ -145,24 +147,36 @@ def loads_value(value: bytes) -> Any:
         raise PayloadError(f"the stored value ({len(value)} bytes) cannot be decoded: {type(exc).__name__}: {exc}") from exc
 
 
-_OUTCOME_STATES = {b"c": ExecutionState.COMPLETED, b"f": ExecutionState.FAILED, b"x": ExecutionState.CANCELLED}
-_OUTCOME_LETTERS = {state: letter for letter, state in _OUTCOME_STATES.items()}
+_OUTCOME_LETTERS = {ExecutionState.COMPLETED: b"c", ExecutionState.FAILED: b"f", ExecutionState.CANCELLED: b"x"}
+_STRUCK = b"s"  # a way of being cancelled
+_OUTCOME_STATES = {_STRUCK: ExecutionState.CANCELLED, **{letter: state for state, letter in _OUTCOME_LETTERS.items()}}
 
 
-def dumps_outcome(state: ExecutionState, error: str | None, value: bytes | None) -> bytes:
-    """This gives how a run ended as bytes: a letter for the state, the error's text as a netstring, `=` and the value."""
+def dumps_outcome(state: ExecutionState, error: str | None, value: bytes | None, *, struck: bool = False) -> bytes:
+    """This gives how a run ended as bytes: a letter for the state (`s`: struck), the error's text as a netstring, `=` and the value."""
     text = b"" if error is None else error.encode("utf-8", "replace")
-    return b"%b%d:%b,%b" % (_OUTCOME_LETTERS[state], len(text), text, b"" if value is None else b"=" + value)
+    return b"%b%d:%b,%b" % (_STRUCK if struck else _OUTCOME_LETTERS[state], len(text), text, b"" if value is None else b"=" + value)
 
 
-def loads_outcome(blob: bytes) -> tuple[ExecutionState, str | None, bytes | None]:
-    """This gives back state, error and value. Raises `PayloadError`."""
+def loads_outcome(blob: bytes) -> tuple[ExecutionState, str | None, bytes | None, bool]:
+    """This gives back state, error, value and whether it was struck. Raises `PayloadError`."""
     try:
         state = _OUTCOME_STATES[blob[:1]]
         text, rest = _netstring(blob, 1)
     except (KeyError, ValueError) as exc:
         raise PayloadError(f"a stored outcome ({len(blob)} bytes) cannot be decoded: {exc}") from exc
-    return state, text.decode("utf-8", "replace") or None, blob[rest + 1 :] if rest < len(blob) else None
+    return state, text.decode("utf-8", "replace") or None, blob[rest + 1 :] if rest < len(blob) else None, blob.startswith(_STRUCK)
+
+
+def peek_error(head: bytes) -> str | None:
+    """This gives the error that a stored outcome tells of, from the beginning of it, as far as that goes. What cannot be read tells of none."""
+    length, colon, text = head[1:].partition(b":")
+    return text[: int(length)].decode("utf-8", "replace") or None if colon and length.isdigit() else None
+
+
+def peek_struck(head: bytes) -> bool:
+    """This says whether a stored outcome tells of a run that was struck."""
+    return head.startswith(_STRUCK)
 
 
 def dumps_trace(carrier: Mapping[str, str]) -> bytes:

@@ -97,6 +97,8 @@ class WorkerOptions:
     """How many messages to fetch at most in one read."""
     cleanup_timeout: timedelta = timedelta(seconds=10)
     """How long the dependencies of a cancelled task may take to close."""
+    liveness_timeout: timedelta = timedelta(seconds=30)
+    """How long the event loop may stand still before `/livez` says that the worker is not alive."""
 
     def __post_init__(self) -> None:
         _check_text("name", self.name)
@@ -111,6 +113,7 @@ class WorkerOptions:
         _check_switch("enable_internal_instrumentation", self.enable_internal_instrumentation)
         _check_count("message_batch", self.message_batch)
         _check_duration("cleanup_timeout", self.cleanup_timeout, or_zero=True)
+        _check_duration("liveness_timeout", self.liveness_timeout)
 
 
 # The checks take `object`: the annotations above are promises, and callers without a type checker break them.

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from docket._clock import to_us
+from docket._context import witness
 from docket._events import moment, progress_event, progress_of
+from docket._store.events import Reading
 from docket._store.records import ProgressChange
+from docket._watching import Watch
 from docket.errors import InvalidOption
 
 if TYPE_CHECKING:
@@ -20,10 +23,7 @@ if TYPE_CHECKING:
     from docket._store.records import RunId
     from docket.docket import Docket
 
-__all__ = ["REREAD_EVERY", "ExecutionProgress"]
-
-REREAD_EVERY = 5.0
-"""Seconds for which whoever waits trusts events alone."""
+__all__ = ["ExecutionProgress"]
 
 
 class ExecutionProgress:
@@ -68,6 +68,8 @@ class ExecutionProgress:
 
     async def _update(self, **changes: Any) -> None:
         self.take(await self.docket.store.progress.update(self.key, self._run, **changes))
+        if (watching := witness.get()) is not None:
+            watching.reported(self)
 
     async def sync(self) -> None:
         """This reads what was last reported. A task that is not known (any more) changes nothing."""
@@ -77,26 +79,25 @@ class ExecutionProgress:
     async def subscribe(self, *, ready: asyncio.Event | None = None) -> AsyncGenerator[ProgressEvent, None]:
         """This gives the progress as it stands, then every change, without end. `ready` is set once no change can be missed."""
         await self.sync()
-        last = self.event()
-        yield last
-        async with self.docket.store.events.feed(self.key) as feed:
-            await self.sync()  # before anybody is told that it is ready: what this reads is then older than every event that follows
-            if ready is not None:
-                ready.set()
-            change: object = self
+        yield self.event()
+        watch = Watch(self._docket, self.key, 0, None, self.change())
+        async with self._docket.store.events.track(self.key) as track:
             while True:
-                if change is None:  # events may have been lost
-                    await self.sync()
-                elif isinstance(change, ProgressChange):
-                    self.take(change)
-                if (event := self.event()) != last:
-                    last = event
-                    yield event
-                change = await feed.get(REREAD_EVERY)
+                found = await track.get()
+                if ready is not None and isinstance(found, Reading) and found.in_place:
+                    ready.set()
+                for event in await watch.take(found):
+                    if event["type"] == "progress":
+                        self.take(watch.progress)
+                        yield event
 
     def event(self) -> ProgressEvent:
         """This gives the progress as last read, in the form of an event."""
-        return progress_event(ProgressChange(self.key, 0, self.current, self.total, self.message, self.updated_at and to_us(self.updated_at)))
+        return progress_event(self.change())
+
+    def change(self) -> ProgressChange:
+        """This gives the progress as last read, as the store would."""
+        return ProgressChange(self.key, 0, self.current, self.total, self.message, self.updated_at and to_us(self.updated_at))
 
     def take(self, change: ProgressChange | None) -> None:
         """This takes what was read or heard; None changes nothing."""

@@ -6,10 +6,11 @@ How a task is scheduled is `docket`'s business, and how it runs the worker's.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from docket._loading import did_you_mean
 from docket._signatures import name_of
@@ -100,6 +101,24 @@ class Registry:
         if bind:
             self._bind(function)
         return registered
+
+    def find(self, function: Callable[..., Any]) -> Registered | None:
+        """This finds what a function or handle is registered as; None when it is not."""
+        try:
+            return self._by_object.get(function)
+        except TypeError:  # not hashable, so never registered
+            return None
+
+    @contextmanager
+    def for_now(self) -> Generator[None, None, None]:
+        """This forgets, when it is left, what was registered since it was entered, and knows again what that took the place of: for tests."""
+        kept = dict(self._by_name), dict(self._by_object), dict(self._functions)
+        try:
+            yield
+        finally:
+            for mapping, before in zip((self._by_name, self._by_object, self._functions), kept, strict=True):
+                mapping.clear()
+                cast("dict[Any, Any]", mapping).update(before)
 
     def get(self, name: str) -> Registered | None:
         """This finds a name; None when it stands for nothing here."""

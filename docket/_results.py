@@ -14,10 +14,11 @@ from docket.errors import ExecutionCancelled, PayloadError
 from docket.states import ExecutionState
 
 if TYPE_CHECKING:
+    from docket._instructions import StrikeInstruction
     from docket._store.records import Outcome
     from docket.docket import Docket
 
-__all__ = ["fetch_result", "remember_traceback", "result_of", "store_result"]
+__all__ = ["cancelled", "fetch_result", "remember_traceback", "result_of", "store_result", "struck_by"]
 
 _ELSEWHERE = b"elsewhere"  # what stands in Redis for a value in `result_storage`; no pickle starts with a letter
 _TRACEBACK = "__docket_traceback__"
@@ -56,10 +57,20 @@ def remember_traceback(error: BaseException) -> None:
         pass
 
 
+def struck_by(strike: StrikeInstruction) -> str:
+    """This says why a run was struck: what its error is, and what waiting for it says."""
+    return f"struck by {strike.call_repr()}"
+
+
+def cancelled(key: str, why: str | None) -> ExecutionCancelled:
+    """This is what whoever waits for a cancelled run is told."""
+    return ExecutionCancelled(f"Execution {key} was cancelled" + (f": {why}" if why else ""))
+
+
 async def result_of(docket: Docket, key: str, generation: int, outcome: Outcome) -> Any:
     """This gives the result of a run that ended well, and raises what ended it otherwise."""
     if outcome.state is ExecutionState.CANCELLED:
-        raise ExecutionCancelled(f"Execution {key} was cancelled" + (f": {outcome.error}" if outcome.error else ""))
+        raise cancelled(key, outcome.error)
     value = await fetch_result(docket, key, generation, outcome.value)
     if outcome.state is ExecutionState.FAILED:
         raise _failure(outcome.error, value)

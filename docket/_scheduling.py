@@ -17,10 +17,12 @@ from docket import _context, instrumentation
 from docket._clock import to_us
 from docket._messages import dumps_call, dumps_trace
 from docket._store.records import Order, Ordered, RunId
+from docket._tally import Tally
 from docket._task import NamedTask
 from docket._when import check_key, due
 from docket.errors import DocketError, InDoubt, InvalidOption, RedisUnavailable
 from docket.execution import Execution
+from docket.states import Disposition
 
 if TYPE_CHECKING:
     from docket._registry import Registered
@@ -36,12 +38,13 @@ R = TypeVar("R")
 _SLICE = 100
 """Tasks of a batch that are prepared without a pause: about a millisecond of work, in which nothing else in the event loop runs."""
 
+
 _NO_SPAN = nullcontext(trace.INVALID_SPAN)
 
 
 class _Prepared(NamedTuple):
     execution: Execution[Any]
-    order: Order | None  # None: it failed on the way here
+    order: Order | None  # None: it failed on the way here, or is struck
 
 
 class Scheduling:
@@ -50,35 +53,50 @@ class Scheduling:
     def __init__(self, docket: Docket) -> None:
         self._docket = docket
         self._looked_for: set[str] = set()
+        self._listeners = instrumentation.Listeners()
+        self._tally = Tally(docket.labels(), docket.registry.functions.__contains__)
+
+    def flush(self) -> None:
+        """This hands over what was counted, before the docket is left."""
+        self._tally.flush()
 
     async def schedule(self, call: TaskCall[R] | Execution[R], *, replace: bool) -> Execution[R]:
         """This schedules one call; see `Docket.schedule`."""
-        lifecycle = self._docket.store.lifecycle
+        lifecycle, listeners = self._docket.store.lifecycle, self._listeners.now()
         execution, registered = self._execution(call)
-        if not instrumentation.is_traced():
-            execution.ordered(await lifecycle.schedule(self._order(execution, replace)))
+        if not listeners.traced:
+            if not self._is_struck(execution):
+                execution.ordered(await lifecycle.schedule(self._order(execution, replace)))
         else:
             with self._span("docket.replace" if replace else "docket.add", execution) as span:
-                execution.ordered(await lifecycle.schedule(self._order(execution, replace, _trace_context())))
+                if not self._is_struck(execution):
+                    execution.ordered(await lifecycle.schedule(self._order(execution, replace, _trace_context())))
                 span.set_attribute("docket.disposition", execution.disposition.value)
-        if registered is None:
+        if listeners.metered:
+            self._count((execution,), replace=replace)
+        if registered is None and execution.disposition is not Disposition.STRUCK:
             await self._warn_if_unknown(execution.function_name)
         return execution
 
-    async def schedule_many(self, calls: Iterable[TaskCall[Any]], chunk_size: int | None, *, replace: bool) -> list[Execution[Any]]:
+    async def schedule_many(self, calls: Iterable[TaskCall[Any]], chunk_size: int | None, *, replace: bool, quietly: bool = False) -> list[Execution[Any]]:
         """This schedules many; see `Docket.add_many`."""
         if chunk_size is not None and chunk_size < 1:
             raise InvalidOption(f"chunk_size is {chunk_size}; give a whole number of at least 1, or None for everything at once")
-        lifecycle = self._docket.store.lifecycle
-        with self._many_span("docket.replace_many" if replace else "docket.add_many") as span:
-            trace_context = _trace_context() if instrumentation.is_traced() else b""
+        lifecycle, listeners = self._docket.store.lifecycle, self._listeners.now()
+        many_span = self._many_span("docket.replace_many" if replace else "docket.add_many") if listeners.traced and not quietly else _NO_SPAN
+        with many_span as span:
+            trace_context = _trace_context() if listeners.traced else b""
             async with _Batch(lifecycle.schedule_many) as batch:
                 remaining = iter(calls)
                 while chunk := await self._prepared(islice(remaining, chunk_size), replace, trace_context):
                     await batch.send(chunk)
                 executions = await batch.finish()
-            span.set_attribute("docket.batch.count", len(executions))
-        for name in {execution.function_name for execution in executions if isinstance(execution.function, NamedTask)}:
+            struck = sum(execution.disposition is Disposition.STRUCK for execution in executions)
+            span.set_attributes({"docket.batch.count": len(executions), "docket.batch.stricken": struck, "messaging.batch.message_count": len(executions)})
+        if listeners.metered:
+            self._count(executions, replace=replace)
+        scheduled = (execution for execution in executions if execution.disposition is not Disposition.STRUCK)
+        for name in {execution.function_name for execution in scheduled if isinstance(execution.function, NamedTask)}:
             await self._warn_if_unknown(name)
         return executions
 
@@ -101,6 +119,17 @@ class Scheduling:
         if type(function) is NamedTask:  # not isinstance: handles are abstract classes, whose checks take longer, and this is asked for every call
             return self._docket.registry.get(cast("NamedTask", function).name)
         return self._docket.registry.ensure(function, name, bind=False)  # a handle that takes the ambient docket may take another next time
+
+    def _is_struck(self, execution: Execution[Any]) -> bool:
+        """This looks whether a strike keeps a call from being scheduled, and if so tells the execution and the log."""
+        strikes = self._docket.strike_list
+        strike = strikes.stricken_by(execution) if strikes.in_effect else None
+        if strike is None:
+            return False
+        execution.struck(strike)
+        extra = {**self._docket.labels(), "docket.task": execution.function_name, "docket.key": execution.key}
+        logger.warning("%r is stricken, skipping schedule of %r", execution.function_name, execution.key, extra=extra)
+        return True
 
     def _order(self, execution: Execution[Any], replace: bool, trace_context: bytes = b"") -> Order:
         when = execution.due
@@ -138,7 +167,7 @@ class Scheduling:
     def _prepare(self, call: TaskCall[Any], replace: bool, trace_context: bytes) -> _Prepared:
         try:
             execution, _ = self._execution(call)
-            return _Prepared(execution, self._order(execution, replace, trace_context))
+            return _Prepared(execution, None if self._is_struck(execution) else self._order(execution, replace, trace_context))
         except DocketError as exc:
             execution = Execution(self._docket, call.function, call.args, call.kwargs, call.key, None, 1, function_name=call.function_name)
             execution.failed(exc)
@@ -164,12 +193,32 @@ class Scheduling:
                 extra={**self._docket.labels(), "docket.task": name},
             )
 
+    def _count(self, executions: Iterable[Execution[Any]], *, replace: bool) -> None:
+        count = self._tally.count
+        for execution in executions:
+            task = execution.function_name
+            if execution.disposition is Disposition.SCHEDULED:
+                count(task, instrumentation.TASKS_REPLACED if replace else instrumentation.TASKS_ADDED, instrumentation.TASKS_SCHEDULED)
+            elif execution.disposition is Disposition.STRUCK:
+                count(task, instrumentation.TASKS_STRICKEN, where="docket")
+
     def _span(self, name: str, execution: Execution[Any]) -> Any:
-        attributes = {**self._docket.labels(), **execution.specific_labels(), "code.function.name": execution.function_name}
-        return instrumentation.tracer.start_as_current_span(name, attributes=attributes)
+        attributes = {
+            **self._docket.labels(),
+            **execution.specific_labels(),
+            **self._messaging(name),
+            "code.function.name": execution.function_name,
+            "messaging.message.id": execution.key,
+        }
+        return instrumentation.tracer.start_as_current_span(name, kind=trace.SpanKind.PRODUCER, attributes=attributes)
 
     def _many_span(self, name: str) -> Any:
-        return instrumentation.tracer.start_as_current_span(name, attributes=self._docket.labels()) if instrumentation.is_traced() else _NO_SPAN
+        attributes = {**self._docket.labels(), **self._messaging(name)}
+        return instrumentation.tracer.start_as_current_span(name, kind=trace.SpanKind.PRODUCER, attributes=attributes)
+
+    def _messaging(self, span: str) -> dict[str, str]:
+        """What OpenTelemetry's conventions for messaging ask of a sender's span."""
+        return instrumentation.messaging_attributes(self._docket.name, span.removeprefix("docket."), "send")
 
 
 class _Batch:

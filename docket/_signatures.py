@@ -9,13 +9,13 @@ import inspect
 import sys
 import weakref
 from collections.abc import Callable, Mapping
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 from docket.annotations import Logged, metadata_of
 from docket.errors import InvalidArguments
 
-__all__ = ["CallShape", "compact_signature", "get_signature", "is_async", "is_dependency", "name_of", "shape_of"]
+__all__ = ["CallShape", "cached_signatures", "compact_signature", "get_signature", "is_async", "is_dependency", "name_of", "shape_of"]
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -142,8 +142,24 @@ class CallShape:
         given = len(args)
         return [name for name in self.signature.parameters if name in self.dependencies and name not in kwargs and self._positional.get(name, given) >= given]
 
+    def passed(self, parameter: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+        """This gives what a call passes for a parameter, or its default: one value, each of a `*args`, or none where a worker fills it in."""
+        declared = self.signature.parameters.get(parameter)
+        if declared is None or declared.kind is inspect.Parameter.VAR_KEYWORD:  # one of the `**kwargs`, if it is there at all
+            return (kwargs[parameter],) if parameter in kwargs else ()
+        if declared.kind is inspect.Parameter.VAR_POSITIONAL:
+            return args[self._most :]
+        position = self._positional.get(parameter, len(args))
+        if position < len(args):
+            return (args[position],)
+        if parameter in kwargs and declared.kind is not inspect.Parameter.POSITIONAL_ONLY:
+            return (kwargs[parameter],)
+        return () if declared.default is declared.empty or parameter in self.dependencies else (declared.default,)
+
     def call_repr(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """This prints a call's arguments for a log line: those annotated `Logged` with their values, the others as `...`."""
+        if not self._logged:
+            return _hidden(len(args), tuple(kwargs))
         logged, variadic = self._logged, self._variadic
         names = [*self._positional][: len(args)]
         names += [variadic.get(inspect.Parameter.VAR_POSITIONAL, "")] * (len(args) - len(names))
@@ -168,6 +184,12 @@ class CallShape:
         return {p.kind: p.name for p in self.signature.parameters.values() if p.kind not in (*_POSITIONAL, inspect.Parameter.KEYWORD_ONLY)}
 
 
+@lru_cache(maxsize=1024)
+def _hidden(given: int, names: tuple[str, ...]) -> str:
+    """A call none of whose values is shown."""
+    return ", ".join(["..."] * given + [f"{name}=..." for name in names])
+
+
 def shape_of(function: Callable[..., Any]) -> CallShape:
     """This gives a function's shape, made once."""
     try:
@@ -177,6 +199,11 @@ def shape_of(function: Callable[..., Any]) -> CallShape:
         return shape
     except TypeError:  # not hashable, or without weak references
         return CallShape(function)
+
+
+def cached_signatures() -> int:
+    """This gives how many functions' shapes are kept."""
+    return len(_shapes)
 
 
 def compact_signature(signature: inspect.Signature) -> str:

@@ -6,40 +6,81 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar, overload
 
 import anyio
 from typing_extensions import ParamSpec, Self
 
-from docket import _context, instrumentation, tasks
-from docket._clock import SYSTEM, Clock, from_us
+from docket import _changes, _context, tasks
+from docket._clock import SYSTEM, Clock
+from docket._events import InterruptionEvent, ProgressEvent, StateEvent, events_of
 from docket._keys import Keys
+from docket._listing import Executions
 from docket._loading import load, members_of
-from docket._messages import loads_call, loads_trace
+from docket._operations import CLEAR_BATCH, Operations
 from docket._options import DocketOptions, ResultStorage
+from docket._redis import forget
+from docket._redis.urls import mask
 from docket._registry import Registry
 from docket._scheduling import Scheduling
+from docket._snapshot import Counts, DocketSnapshot, ExecutionPage, RunningExecution, WorkerInfo
 from docket._store import Store
 from docket._task import Handle, NamedTask, Options, Scheduler, SyncTask, Task, TaskDecorator, is_task, unwrapped
+from docket._uuid7 import uuid7
 from docket._when import When, check_key
 from docket.dependencies._overrides import StandIns
-from docket.errors import NotEntered
+from docket.errors import InvalidOption, NotEntered
 from docket.execution import Execution, TaskCall, TaskFunction
+from docket.strikelist import LiteralOperator, Operator, StrikeList
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from redis.credentials import CredentialProvider
 
-__all__ = ["Docket", "RedisClient", "TaskCollection"]
+    from docket.states import ExecutionState
+
+__all__ = [
+    "CLEAR_BATCH",
+    "Counts",
+    "Docket",
+    "DocketSnapshot",
+    "ExecutionPage",
+    "Executions",
+    "RedisClient",
+    "RedisMessage",
+    "RedisMessageID",
+    "RedisMessages",
+    "RedisReadGroupResponse",
+    "RedisStreamPendingMessage",
+    "RunningExecution",
+    "TaskCollection",
+    "WorkerInfo",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 TaskCollection = Iterable[TaskFunction]
+
+# Names for what Redis answers about streams, for those who annotate with them.
+RedisMessageID = bytes
+RedisMessage = dict[bytes, bytes]
+RedisMessages = Sequence[tuple[RedisMessageID, RedisMessage]]
+RedisReadGroupResponse = Sequence[tuple[bytes, RedisMessages]]
+
+
+class RedisStreamPendingMessage(TypedDict):
+    """This tells of an entry that a worker has fetched and not yet acknowledged."""
+
+    message_id: bytes
+    consumer: bytes
+    time_since_delivered: int
+    times_delivered: int
 
 
 class RedisClient(Protocol):
@@ -66,11 +107,27 @@ class _Session:
         return self.pid != os.getpid() or self.loop.is_closed() or not (self.entered or self.opening.locked())
 
 
+class _Place:
+    """This is where a docket stands: at its own URL, or apart from it, in memory, for what runs in one context."""
+
+    def __init__(self, clock: Clock, strike_list: StrikeList, memory_url: str | None = None) -> None:
+        self.clock = clock
+        self.strike_list = strike_list
+        self.memory_url = memory_url
+        self.session: _Session | None = None
+
+
+_apart: ContextVar[Mapping[Docket, _Place]] = ContextVar("dockets that stand apart", default={})  # noqa: B039 - never changed
+
+
 class Docket:
     """This is a named collection of tasks and their work, kept in Redis (or in memory).
 
     It may be made at import time. `async with docket:` connects; it may be entered more than once, in one event loop after
     another, and in forked children.
+
+    `clock` is where its time comes from: the system's, except in tests, where a `docket.testing.MovableClock` can be moved. That works on
+    `memory://` only, as a Redis server goes by a clock of its own: anywhere else this raises `InvalidOption`.
     """
 
     def __init__(
@@ -96,41 +153,70 @@ class Docket:
             enable_internal_instrumentation=enable_internal_instrumentation,
             credential_provider=credential_provider,
         )
+        self._place = _Place(clock, StrikeList.of_docket(self))
         self._take(options)
-        self.clock = clock
         self.registry = Registry(self)
         """The tasks of this docket, as workers read them."""
         for function in tasks.standard_tasks:
             self.registry.register(function, built_in=True)
 
         self._scheduling = Scheduling(self)
+        self._operations = Operations(self)
         self._stand_ins = StandIns()
-        self._session: _Session | None = None
         _context.remember(self)
 
     def _take(self, options: DocketOptions) -> None:
+        if self._place.clock.jumps and not options.url.startswith("memory://"):
+            raise InvalidOption(
+                f"docket {options.name!r} has a clock that can be moved, and url={mask(options.url)!r}: a server goes by a clock of its own; "
+                "use memory:// with it, or leave the clock out"
+            )
         self.options = options
         self.name = options.name
         self.url = options.url
         self.heartbeat_interval = options.heartbeat_interval
         self.missed_heartbeats = options.missed_heartbeats
         self.execution_ttl = options.execution_ttl
-        self.result_storage = options.result_storage
         self.enable_internal_instrumentation = options.enable_internal_instrumentation
         self.credential_provider = options.credential_provider
         self._keys = Keys(options.name)
 
-    def reconfigure(self, **options: Any) -> None:
+    def reconfigure(self, *, clock: Clock | None = None, **options: Any) -> None:
         """This changes options of a docket that is not entered; its tasks and handles stay its own. They are those of the constructor.
 
         Raises `InvalidOption`, and `NotEntered` where something is to change while the docket is entered anywhere in this process.
         """
-        wanted = replace(self.options, **options)
-        if wanted == self.options:
+        wanted, place = replace(self.options, **options), self._place
+        if wanted == self.options and clock in (None, place.clock):
             return
-        if self._session is not None and not self._session.is_abandoned:
+        if place.session is not None and not place.session.is_abandoned:
             raise NotEntered(f"docket {self.name!r} is entered, so its options cannot be changed; leave it first")
-        self._take(wanted)
+        self._place = _Place(clock or place.clock, place.strike_list)
+        try:
+            self._take(wanted)
+        except InvalidOption:
+            self._place = place
+            raise
+
+    @property
+    def clock(self) -> Clock:
+        """This is where the docket's time comes from."""
+        return self._here.clock
+
+    @property
+    def result_storage(self) -> ResultStorage | None:
+        """This is where results are kept instead of in Redis."""
+        return self.options.result_storage if self._here.memory_url is None else None
+
+    @property
+    def strike_list(self) -> StrikeList:
+        """This knows which calls are struck, and takes conditions of your own. It follows the docket's strikes while the docket is entered."""
+        return self._here.strike_list
+
+    @property
+    def _here(self) -> _Place:
+        apart = _apart.get()
+        return apart.get(self, self._place) if apart else self._place
 
     def __repr__(self) -> str:
         return f"<Docket {self.name!r}>"
@@ -141,17 +227,19 @@ class Docket:
     # Entering and leaving
 
     async def __aenter__(self) -> Self:
-        session = self._session
+        here = self._here
+        session = here.session
         if session is None or session.is_abandoned:
-            session = self._session = _Session()
+            session = here.session = _Session()
         elif session.loop is not asyncio.get_running_loop():
             raise NotEntered(f"docket {self.name!r} is entered in another event loop; leave it there first, or make another Docket for this loop")
 
         async with session.opening:
             if session.store is None:
                 session.store = await Store.open(
-                    self.name, self.url, execution_ttl=self.execution_ttl, clock=self.clock, credential_provider=self.credential_provider
+                    self.name, here.memory_url or self.url, execution_ttl=self.execution_ttl, clock=here.clock, credential_provider=self.credential_provider
                 )
+                here.strike_list.follow(session.store.strikes)
             session.entered += 1
         _context.enter(self)
         return self
@@ -164,18 +252,35 @@ class Docket:
             return
         store, session.store = session.store, None
         assert store is not None
+        self.strike_list.unfollow(store.strikes)
+        self._scheduling.flush()
         await store.aclose()
+
+    @asynccontextmanager
+    async def apart(self, clock: Clock) -> AsyncGenerator[None, None]:
+        """This has what runs in this context find the docket entered, empty, in memory and with this clock, wherever it stands for others: for tests.
+
+        Its tasks and overrides are the docket's own; its results stay out of `result_storage`. What it held is gone when it is left.
+        """
+        url = f"memory://apart-{uuid7()}"
+        former = _apart.set({**_apart.get(), self: _Place(clock, StrikeList.of_docket(self), url)})
+        try:
+            async with self:
+                yield
+        finally:
+            _apart.reset(former)
+            forget(url)
 
     @property
     def is_entered(self) -> bool:
         """This says whether the docket is entered in the running event loop."""
-        session = self._session
+        session = self._here.session
         return session is not None and session.store is not None and session.pid == os.getpid() and session.loop is _running_loop()
 
     @property
     def is_connected(self) -> bool:
         """This says whether the docket is entered and its connection stands. Any thread may ask."""
-        session = self._session
+        session = self._here.session
         return session is not None and session.store is not None and session.pid == os.getpid() and session.store.backend.is_connected
 
     @property
@@ -186,7 +291,7 @@ class Docket:
         return store
 
     def _entered_session(self) -> _Session:
-        session = self._session
+        session = self._here.session
         if session is None or session.store is None:
             raise NotEntered(f"docket {self.name!r} is not entered; do this inside `async with docket:`, which connects it")
         if session.pid != os.getpid():
@@ -314,6 +419,10 @@ class Docket:
         """
         return await self._scheduling.schedule_many(calls, chunk_size, replace=False)
 
+    async def seed(self, calls: Iterable[TaskCall[R]]) -> list[Execution[R]]:
+        """This is `add_many` for the upkeep that workers do again and again, which makes no span; not part of the public interface."""
+        return await self._scheduling.schedule_many(calls, None, replace=False, quietly=True)
+
     async def replace_many(self, calls: Iterable[TaskCall[R]], *, chunk_size: int | None = 1000) -> list[Execution[R]]:
         """This schedules many calls in place of whatever stands under their keys; otherwise it is `add_many`."""
         return await self._scheduling.schedule_many(calls, chunk_size, replace=True)
@@ -324,26 +433,115 @@ class Docket:
         On a key where nothing stands it does nothing, so it is safe to repeat.
         """
         check_key(key)
-        lifecycle = self.store.lifecycle
-        if not instrumentation.is_traced():
-            await lifecycle.cancel(key)
-            return
-        with instrumentation.tracer.start_as_current_span("docket.cancel", attributes={**self.labels(), "docket.key": key}):
-            await lifecycle.cancel(key)
+        await _changes.cancel(self, key)
+
+    async def clear(self) -> int:
+        """This cancels all work that has not begun, scheduled or queued, and gives how many runs that was. What runs goes on, and so do its chains.
+
+        What is scheduled after it was called stays. Safe beside workers, and safe to repeat.
+        """
+        return await self._operations.clear()
 
     async def get_execution(self, key: str) -> Execution[Any] | None:
         """This reads the run that stands under a key, or the last one that did; None when nothing is known of it (any more)."""
-        record = await self.store.inspection.load(key)
-        if record is None:
-            return None
-        registered = self.registry.get(record.function)
-        function = registered.function if registered else NamedTask(record.function, self)
-        args, kwargs = ((), {}) if record.payload is None else loads_call(record.payload)
-        execution = Execution(
-            self, function, args, kwargs, key, from_us(record.when_us), record.attempt, loads_trace(record.trace) or None, function_name=record.function
-        )
-        execution.read(record)
-        return execution
+        return await self._operations.get_execution(key)
+
+    # Striking
+
+    async def strike(
+        self,
+        function: Callable[..., Any] | str | None = None,
+        parameter: str | None = None,
+        operator: Operator | LiteralOperator = Operator.EQUAL,
+        value: object = None,
+    ) -> bool:
+        """This has calls neither scheduled nor run: of a task or of all (None), every call or those whose argument compares so with `value`.
+
+        `await docket.strike(send, "customer", "==", 5)`. On return it is in effect everywhere: whatever a worker claims from now on, it drops
+        (CANCELLED, `Disposition.STRUCK`), chain and all. What waits stays where it is until it is due, so a strike taken back before then
+        leaves no trace. It says whether this changed anything, and stands until `restore`. Safe to repeat.
+
+        The value is a number, str, bool, None, date, time, duration, UUID, Decimal or member of an Enum; a pair of them for `between`, both
+        included. Raises `InvalidOption` for anything else, `ServerError` when there are too many strikes, and `RedisUnavailable`.
+        """
+        return await self.strike_list.strike(self._name_of(function), parameter, operator, value)
+
+    async def restore(
+        self,
+        function: Callable[..., Any] | str | None = None,
+        parameter: str | None = None,
+        operator: Operator | LiteralOperator = Operator.EQUAL,
+        value: object = None,
+    ) -> bool:
+        """This takes back the strike that was made with the same arguments, and says whether there was one.
+
+        What was dropped meanwhile stays dropped, except that automatic tasks are scheduled again.
+        """
+        return await self.strike_list.restore(self._name_of(function), parameter, operator, value)
+
+    async def wait_for_strikes_loaded(self) -> None:
+        """This returns once the strikes are known: at once, since entering the docket reads them. Raises `NotEntered`."""
+        await self.strike_list.wait_for_strikes_loaded()
+
+    def _name_of(self, function: Callable[..., Any] | str | None) -> Callable[..., Any] | str | None:
+        """The name that a function's tasks have here, which need not be its own."""
+        if function is None or isinstance(function, str):
+            return function
+        function = unwrapped(function)
+        registered = self.registry.find(function)
+        return function if registered is None else registered.name
+
+    # Looking at it as a whole
+
+    def executions(
+        self, *, state: ExecutionState | str | None = None, task: str | None = None, key_prefix: str | None = None, limit: int | None = None
+    ) -> Executions:
+        """This lists executions, of one state, one task, or with keys that begin so: `async for execution in docket.executions(state="failed")`.
+
+        `await docket.executions(...).page(cursor)` gives a page at a time, for web pages. What holds while work moves says `Executions`.
+        """
+        return Executions(self, state=state, task=task, key_prefix=key_prefix, limit=limit)
+
+    async def counts(self) -> Counts:
+        """This counts what is scheduled, ready, waiting and running, and the ends so far. It costs the same, however large the docket is."""
+        return await self._operations.counts()
+
+    async def snapshot(self, *, limit: int = 1000, after: str | None = None) -> DocketSnapshot:
+        """This looks at everything at once: at most `limit` executions that have not begun, as many that run, and the workers.
+
+        The rest, if there is any, comes with `after=snapshot.next`. It never fails for what was stored, and none of the tasks has to be known here.
+        """
+        return await self._operations.snapshot(limit, after)
+
+    async def workers(self) -> list[WorkerInfo]:
+        """This lists the workers that are alive: heard of within `heartbeat_interval * missed_heartbeats`. At most 1,000."""
+        return await self._operations.workers()
+
+    async def task_workers(self, task_name: str) -> list[WorkerInfo]:
+        """This lists the workers that are alive and know a task."""
+        return [worker for worker in await self._operations.workers() if task_name in worker.tasks]
+
+    # Watching
+
+    @overload
+    def events(
+        self, *, ready: asyncio.Event | None = None, include_progress: Literal[False] = False
+    ) -> AsyncGenerator[StateEvent | InterruptionEvent, None]: ...
+    @overload
+    def events(
+        self, *, ready: asyncio.Event | None = None, include_progress: bool
+    ) -> AsyncGenerator[StateEvent | ProgressEvent | InterruptionEvent, None]: ...
+    def events(
+        self, *, ready: asyncio.Event | None = None, include_progress: bool = False
+    ) -> AsyncGenerator[StateEvent | ProgressEvent | InterruptionEvent, None]:
+        """This gives the transitions of all tasks as they happen, from here on and without end; with `include_progress`, reports of progress too.
+
+        Events tell of keys, not of tasks: ask `get_execution` for the rest. Where some are missing, an item of type `interruption` says so:
+        after an outage, and when they come faster than they are taken (8 MB are kept for whoever is slow). Read what stands, with
+        `executions`, when one comes: what happens after it is told. `ready` is set once every transition will be told.
+        Raises `RedisUnavailable` when there is no connection to begin with, and `NotEntered` once the docket is left.
+        """
+        return events_of(self.store.events, ready, include_progress=include_progress)
 
     # What others need to know of it
 

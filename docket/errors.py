@@ -3,7 +3,6 @@
 Each also subclasses the built-in that a caller would expect, so `except KeyError` and `except DocketError` both work.
 """
 
-import asyncio
 import sys
 
 __all__ = [
@@ -11,6 +10,7 @@ __all__ = [
     "DependencyFailed",
     "DependencyNotGiven",
     "DocketError",
+    "EndlessWork",
     "ExecutionCancelled",
     "ExecutionSuperseded",
     "InDoubt",
@@ -31,6 +31,7 @@ __all__ = [
     "ResultUnavailable",
     "ServerError",
     "UnknownTask",
+    "WrongState",
 ]
 
 
@@ -117,6 +118,10 @@ class CycleError(DocketError, ValueError):
     """These dependencies need each other in a circle."""
 
 
+class EndlessWork(DocketError, RuntimeError):
+    """This drain has run as many tasks as it may, and is not done."""
+
+
 class ExecutionCancelled(DocketError):
     """This execution was cancelled, so it has no result."""
 
@@ -129,12 +134,17 @@ class ResultUnavailable(DocketError, LookupError):
     """This execution's record is gone (`execution_ttl` has passed), so nothing is known of its end."""
 
 
+class WrongState(DocketError, RuntimeError):
+    """This run is in a state in which what was asked of it cannot be done."""
+
+
 if sys.version_info >= (3, 11):
 
     class ResultTimeout(DocketError, TimeoutError):
         """This execution did not end in the time the caller gave it."""
 
 else:  # pragma: no cover - Python 3.10, where asyncio's is a class of its own; the fundamentals run there
+    import asyncio
 
     class ResultTimeout(DocketError, TimeoutError, asyncio.TimeoutError):
         """This execution did not end in the time the caller gave it."""

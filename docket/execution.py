@@ -12,21 +12,26 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic
 
 from opentelemetry import propagate, trace
-from typing_extensions import TypeVar
+from typing_extensions import Self, TypeVar
 
-from docket._clock import from_us
+from docket import _changes
+from docket._clock import from_us, iso_us
+from docket._context import witness
 from docket._ending import Ending
-from docket._events import ProgressEvent, StateEvent, moment, progress_event, progress_of, state_event
-from docket._messages import loads_trace
-from docket._progress import REREAD_EVERY, ExecutionProgress
-from docket._results import result_of
+from docket._events import InterruptionEvent, ProgressEvent, StateEvent, moment, progress_event, progress_of
+from docket._messages import loads_call, loads_trace
+from docket._progress import ExecutionProgress
+from docket._results import cancelled, result_of, struck_by
 from docket._signatures import compact_signature, get_signature, shape_of
-from docket._store.records import Claimed, Ordered, ProgressChange, RunId, RunRecord, StateChange
+from docket._store.events import Reading
+from docket._store.records import Changed, Claimed, Ordered, RunId, RunRecord
+from docket._watching import Watch
 from docket._when import When, aware, check_key, check_when, due
-from docket.errors import InvalidOption
+from docket.errors import InvalidOption, PayloadError
 from docket.states import Disposition, ExecutionState
 
 if TYPE_CHECKING:
+    from docket._instructions import StrikeInstruction
     from docket.docket import Docket
 
 __all__ = [
@@ -34,6 +39,7 @@ __all__ = [
     "Execution",
     "ExecutionProgress",
     "ExecutionState",
+    "InterruptionEvent",
     "ProgressEvent",
     "StateEvent",
     "TaskCall",
@@ -76,6 +82,7 @@ class Execution(Generic[R_co]):
         "_generation",
         "_key",
         "_kwargs",
+        "_payload",
         "_progress",
         "_redelivered",
         "_trace_context",
@@ -115,7 +122,7 @@ class Execution(Generic[R_co]):
     ) -> None:
         self._docket = docket
         self._function = function
-        self._args = args
+        self._args: tuple[Any, ...] | None = args
         self._kwargs = kwargs
         self._key = key
         self._when = when
@@ -149,6 +156,14 @@ class Execution(Generic[R_co]):
         self.schedule_exception: Exception | None = None
         """Why it could not be scheduled, for an item of `add_many` whose disposition is `FAILED`."""
 
+    @classmethod
+    def loaded(cls, docket: Docket, function: TaskFunction, record: RunRecord) -> Self:
+        """This makes an execution of what was read. Its arguments stay undecoded until somebody asks for them."""
+        execution = cls(docket, function, (), {}, record.key, None, record.attempt, loads_trace(record.trace) or None, function_name=record.function)
+        execution._args, execution._payload = None, record.payload
+        execution.read(record)
+        return execution
+
     def __repr__(self) -> str:
         return f"<Execution {self.function_name}{{{self._key}}} {self.state.value}, generation {self._generation}>"
 
@@ -169,13 +184,25 @@ class Execution(Generic[R_co]):
 
     @property
     def args(self) -> tuple[Any, ...]:
-        """This is what the call passes by position."""
+        """This is what the call passes by position. Of a run that was read it is decoded when it is first asked for, which may raise `PayloadError`."""
+        if self._args is None:
+            self._args, self._kwargs = self._decoded()
         return self._args
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """This is what the call passes by name."""
+        """This is what the call passes by name; as with `args`, it may raise `PayloadError`."""
+        if self._args is None:
+            self._args, self._kwargs = self._decoded()
         return self._kwargs
+
+    def _decoded(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if self._payload is None:
+            raise PayloadError(
+                f"the arguments of {self.function_name}{{{self._key}}} were not read: they are gone, or too large for a listing; "
+                f"read them with docket.get_execution({self._key!r})"
+            )
+        return loads_call(self._payload)
 
     @property
     def key(self) -> str:
@@ -228,15 +255,28 @@ class Execution(Generic[R_co]):
 
     def specific_labels(self) -> dict[str, str | int]:
         """This gives the labels that tell this run from others, for spans and log lines."""
-        return {"docket.task": self.function_name, "docket.key": self._key, "docket.when": self.when.isoformat(), "docket.attempt": self.attempt}
+        when = iso_us(self._when_us) if self._when is None and self._when_us else self.when.isoformat()
+        return {"docket.task": self.function_name, "docket.key": self._key, "docket.when": when, "docket.attempt": self.attempt}
 
     def get_argument(self, parameter: str) -> Any:
         """This gives what the call passes for a parameter. Raises `KeyError` when it passes nothing for it."""
-        return shape_of(self._function).signature.bind_partial(*self._args, **self._kwargs).arguments[parameter]
+        return shape_of(self._function).signature.bind_partial(*self.args, **self.kwargs).arguments[parameter]
 
     def call_repr(self) -> str:
-        """This prints the call for a log line, with the values of parameters annotated `Logged` and `...` for the others."""
-        return f"{self.function_name}({shape_of(self._function).call_repr(self._args, self._kwargs)}){{{self._key}}}"
+        """This prints the call for a log line, with the values of parameters annotated `Logged` and `...` for the others.
+
+        Arguments that cannot be decoded are `...` together, as are those of a run that was read and whose function is not known here.
+        """
+        return f"{self.function_name}({self._arguments_repr()}){{{self._key}}}"
+
+    def _arguments_repr(self) -> str:
+        if self._args is None and getattr(self._function, "shape", self) is None:
+            return "..."
+        try:
+            args, kwargs = self.args, self.kwargs
+        except PayloadError:
+            return "..."
+        return shape_of(self._function).call_repr(args, kwargs)
 
     def incoming_span_links(self) -> list[trace.Link]:
         """This links to the span that scheduled it, if there was one."""
@@ -249,6 +289,44 @@ class Execution(Generic[R_co]):
         """This schedules it, as `Docket.schedule` does, and says what became of it."""
         await self._docket.schedule(self, replace=replace)
         return self.disposition
+
+    async def reschedule(self, when: When) -> None:
+        """This moves a run that has not begun to another moment; one that is due by then is ready at once. Whoever waits for its result goes on waiting.
+
+        Queued work may be moved too; one that waits for a place under a limit leaves the line, and asks again when it is due. One step, safe to repeat.
+        Raises `WrongState` when it runs or has ended, `ExecutionSuperseded` when another run has its place, `ResultUnavailable` when its record is gone.
+        """
+        self._changed(await _changes.reschedule(self, when))
+
+    async def promote(self) -> None:
+        """This makes a scheduled run ready now; what is ready or runs stays as it is. Limits hold all the same. Raises as `reschedule` does."""
+        self._changed(await _changes.promote(self))
+
+    async def retry(self) -> Execution[R_co]:
+        """This runs a run that failed or was cancelled again, and gives the new run: same key, same arguments, first attempt.
+
+        Its arguments are copied in Redis, so its task need not be known here. How this run ended can still be read from this execution.
+        Raises `WrongState` when it completed or has not ended, `ExecutionSuperseded` when another run has its place under the key,
+        `ResultUnavailable` when its record is gone (`execution_ttl` has passed).
+        """
+        answer = await _changes.retry(self)
+        again = Execution[R_co](self._docket, self._function, (), self._kwargs, self._key, None, 1, self._trace_context, function_name=self._function_name)
+        again._args = self._args
+        if self._args is None:
+            again._payload = self._payload
+        again._changed(answer)
+        again.disposition = Disposition.SCHEDULED
+        return again
+
+    async def cancel(self) -> None:
+        """This cancels this very run, as `Docket.cancel` does what stands under a key. One that has ended, or was replaced, is left as it is."""
+        if self._generation:
+            await _changes.cancel(self._docket, self._key, self._generation)
+
+    def _changed(self, change: Changed) -> None:
+        assert change.state is not None
+        self._generation, self.state = change.generation, change.state
+        self._when_us, self._when = change.when_us, None
 
     def within(self) -> RunId | None:
         """This names the claim that a worker holds while it runs this; None outside a worker."""
@@ -275,6 +353,15 @@ class Execution(Generic[R_co]):
         self._when = None
         self.state = answer.state
         self.disposition = Disposition.SCHEDULED if answer.created else Disposition.ALREADY_SCHEDULED
+        if answer.created and (watching := witness.get()) is not None:
+            watching.scheduled(self)
+
+    def struck(self, by: StrikeInstruction) -> None:
+        """This takes the strike that kept it from being scheduled. Nothing was written, so there is no run that this stands for."""
+        self._generation = 0
+        self.state = ExecutionState.CANCELLED
+        self.error = struck_by(by)
+        self.disposition = Disposition.STRUCK
 
     def failed(self, error: Exception) -> None:
         """This takes the reason why it could not be scheduled."""
@@ -282,21 +369,29 @@ class Execution(Generic[R_co]):
         self.disposition = Disposition.FAILED
 
     async def sync(self) -> None:
-        """This reads where the run stands. One that is not known (any more) changes nothing; one that was replaced becomes `SUPERSEDED`."""
+        """This reads where the run stands. One that is not known (any more) changes nothing; one that was replaced becomes `SUPERSEDED`, one that was struck `STRUCK`."""
+        if self.disposition is Disposition.STRUCK and not self._generation:
+            return
         record = await self._docket.store.inspection.load(self._key)
         if record is None:
             return
         if self._generation in (0, record.generation):
             self.read(record)
         elif record.successor != self._generation:  # a successor stands as it was asked for until its run ends
-            await self._sync_earlier()
+            await self._sync_earlier(record)
 
-    async def _sync_earlier(self) -> None:
+    async def _sync_earlier(self, record: RunRecord) -> None:
         outcome = await self._docket.store.inspection.outcome(self._key, self._generation)
-        if outcome is None:
-            self.disposition = Disposition.SUPERSEDED
-        else:
+        earlier = record.earlier if record.earlier is not None and record.earlier.generation == self._generation else None
+        if earlier is not None:
+            self.state, self.completed_at = earlier.state, moment(earlier.completed_us)
+        elif record.generation < self._generation:  # a successor that never began
+            self.state = ExecutionState.CANCELLED
+        if outcome is not None:
             self.state, self.error = outcome.state, outcome.error
+            self.disposition = Disposition.STRUCK if outcome.struck else self.disposition
+        elif earlier is None or earlier.was_replaced:
+            self.disposition = Disposition.SUPERSEDED
 
     def read(self, record: RunRecord) -> None:
         """This takes everything the record of this run says."""
@@ -309,6 +404,8 @@ class Execution(Generic[R_co]):
         self.started_at = moment(record.started_us)
         self.completed_at = moment(record.completed_us)
         self.error = record.error
+        if record.outcome is not None and record.outcome.struck:
+            self.disposition = Disposition.STRUCK
         self.progress.take(progress_of(record))
 
     async def is_superseded(self) -> bool:
@@ -319,11 +416,13 @@ class Execution(Generic[R_co]):
     async def get_result(self, *, timeout: timedelta | None = None, deadline: datetime | None = None) -> R_co:
         """This waits for the end of this very run and gives its result; a task without one gives None.
 
-        Raises what the task raised; `ExecutionCancelled`; `ExecutionSuperseded` when it was replaced; `ResultUnavailable`
+        Raises what the task raised; `ExecutionCancelled`, also when it was struck, and then it says by what; `ExecutionSuperseded` when it was replaced; `ResultUnavailable`
         when its record has expired; `ResultTimeout` (a `TimeoutError`) after `timeout`, or at `deadline`.
         """
         if timeout is not None and deadline is not None:
             raise InvalidOption("Cannot specify both timeout and deadline")
+        if self.disposition is Disposition.STRUCK:
+            raise cancelled(self._key, self.error)
         if deadline is not None:
             timeout = aware("deadline", deadline) - self._docket.clock.now()
         ending = Ending(self._docket, self._key, self._generation)
@@ -332,30 +431,24 @@ class Execution(Generic[R_co]):
         return None if outcome is None else await result_of(self._docket, self._key, self._generation, outcome)  # pyright: ignore[reportReturnType] - a task that gives nothing has `None` as R
 
     async def subscribe(self, *, ready: asyncio.Event | None = None) -> AsyncGenerator[StateEvent | ProgressEvent, None]:
-        """This gives the state and the progress as they stand, then every change of the key's runs, without end.
+        """This gives the state and the progress as they stand, then every change of this run and of those that follow it under its key.
 
-        `ready` is set once no change can be missed. What happened between the first events and then comes as well.
+        It never ends by itself. Every transition comes once, and every run that was told of gets an end: what happened while nobody
+        listened is read from the record, once the connection is back. Raises `ResultUnavailable` when the run has ended and nothing
+        of it is kept (see `execution_ttl`), and `NotEntered` once the docket is left. `ready` is set when no change can be missed.
         """
-        store = self._docket.store
         await self.sync()
-        state, progress = self._event(), self.progress.event()
+        state, progress = self._event(), self.progress.change()
+        watch = Watch(self._docket, self._key, self._generation, state, progress)
         yield state
-        yield progress
-        async with store.events.feed(self._key) as feed:
-            # Before anybody is told that it is ready: what this reads is then older than every event that follows.
-            change: StateChange | ProgressChange | RunRecord | None = await store.inspection.load(self._key)
-            if ready is not None:
-                ready.set()
+        yield progress_event(progress)
+        async with self._docket.store.events.track(self._key) as track:
             while True:
-                if isinstance(change, (StateChange, RunRecord)) and (told := state_event(change)) != state:
-                    state = told
-                    yield state
-                if isinstance(change, RunRecord):
-                    change = progress_of(change)
-                if isinstance(change, ProgressChange) and (reported := progress_event(change)) != progress:
-                    progress = reported
-                    yield progress
-                change = await feed.get(REREAD_EVERY) or await store.inspection.load(self._key)
+                found = await track.get()
+                if ready is not None and isinstance(found, Reading) and found.in_place:
+                    ready.set()
+                for event in await watch.take(found):
+                    yield event
 
     def _event(self) -> StateEvent:
         return StateEvent(
@@ -366,5 +459,5 @@ class Execution(Generic[R_co]):
             worker=self.worker,
             started_at=self.started_at and self.started_at.isoformat(),
             completed_at=self.completed_at and self.completed_at.isoformat(),
-            error=self.error,
+            error=None if self.state is ExecutionState.RUNNING else self.error,
         )

@@ -33,7 +33,13 @@ LIVE: frozenset[ExecutionState] = frozenset(ExecutionState) - TERMINAL
 # What one run (one generation of a key) may become. A replacement is a new generation and so not in here.
 TRANSITIONS: dict[ExecutionState, frozenset[ExecutionState]] = {
     ExecutionState.SCHEDULED: frozenset({ExecutionState.QUEUED, ExecutionState.CANCELLED}),
-    ExecutionState.QUEUED: frozenset({ExecutionState.RUNNING, ExecutionState.CANCELLED}),
+    ExecutionState.QUEUED: frozenset(
+        {
+            ExecutionState.SCHEDULED,  # rescheduled by an operator
+            ExecutionState.RUNNING,
+            ExecutionState.CANCELLED,
+        }
+    ),
     ExecutionState.RUNNING: frozenset(
         {
             ExecutionState.SCHEDULED,  # a retry with a delay, or handed back until a worker knows the task

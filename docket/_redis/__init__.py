@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from docket._clock import Clock
     from docket._redis.backend import Backend
 
-__all__ = ["make_backend"]
+__all__ = ["forget", "make_backend"]
 
 
 def make_backend(url: str, *, clock: Clock, credential_provider: CredentialProvider | None = None) -> Backend:
@@ -25,3 +25,10 @@ def make_backend(url: str, *, clock: Clock, credential_provider: CredentialProvi
     from docket._redis.server import ServerBackend
 
     return ServerBackend(address, clock, credential_provider)
+
+
+def forget(url: str) -> None:
+    """This throws away the engine that a `memory://` URL leads to, with everything in it. What is entered there goes on with it."""
+    from docket._redis.memory import forget_engine  # see above
+
+    forget_engine(parse(url).memory_name or "")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-__all__ = ["Backend", "Listener", "Reader", "Subscriber"]
+__all__ = ["Backend", "Listener", "Reader", "Subscriber", "deliver"]
+
+logger = logging.getLogger("docket.redis")
 
 
 class Listener(Protocol):
@@ -22,6 +25,15 @@ class Listener(Protocol):
         ...
 
 
+def deliver(listener: Listener, message: bytes) -> None:
+    """This hands a message to a listener. One that fails over it has missed it, and stops nobody else from hearing theirs."""
+    try:
+        listener.on_message(message)
+    except Exception:
+        logger.exception("A message (%d bytes) could not be taken, and counts as missed", len(message))
+        listener.on_interruption()
+
+
 class Subscriber(Protocol):
     """This hands published messages to listeners."""
 
@@ -30,11 +42,19 @@ class Subscriber(Protocol):
         """This says whether messages can arrive now."""
         ...
 
-    async def add(self, channel: str, listener: Listener) -> None:
-        """This starts listening; on return the subscription stands (or will as soon as the connection is back)."""
+    @property
+    def listening(self) -> int:
+        """This is how many channels and prefixes somebody listens to."""
         ...
 
-    async def remove(self, channel: str, listener: Listener) -> None:
+    async def add(self, channel: str, listener: Listener, *, prefix: bool = False) -> bool:
+        """This starts listening, with `prefix` to all channels that begin so, and says whether the subscription stands.
+
+        If not, it will as soon as the connection is back, and the listener is told of an interruption then. Raises `ServerError` when it is refused.
+        """
+        ...
+
+    async def remove(self, channel: str, listener: Listener, *, prefix: bool = False) -> None:
         """This stops listening."""
         ...
 
@@ -88,6 +108,10 @@ class Backend(Protocol):
     @property
     def is_connected(self) -> bool:
         """This says whether the connection stands; any thread may ask."""
+        ...
+
+    def lead_us(self) -> int:
+        """This tells how far the wall time is ahead of the time that leases and heartbeats go by: `Clock.lead_us`; nothing on a server."""
         ...
 
     def connected_for(self) -> float:

@@ -14,17 +14,19 @@ import anyio
 import burner_redis  # pyright: ignore[reportMissingTypeStubs]
 import redis.exceptions
 
+from docket._redis.backend import deliver
+from docket._redis.engine_commands import SPECIAL, read_group
 from docket._redis.errors import translate
 from docket._redis.scripts import scripts
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+    from collections.abc import Callable, Coroutine, Generator, Sequence
 
     from docket._clock import Clock
     from docket._redis.backend import Listener
     from docket._redis.urls import Address
 
-__all__ = ["MemoryBackend"]
+__all__ = ["MemoryBackend", "forget_engine"]
 
 _ANY_COMMAND = "return redis.call(unpack(ARGV))"
 
@@ -35,7 +37,9 @@ class _Engine:
     def __init__(self) -> None:
         self.database: Any = burner_redis.BurnerRedis()  # pyright: ignore[reportUnknownMemberType] - untyped
         self._lock = threading.Lock()
-        self._listeners: dict[bytes, list[tuple[asyncio.AbstractEventLoop, Listener]]] = {}
+        self._listeners: dict[tuple[bytes, bool], list[tuple[asyncio.AbstractEventLoop, Listener]]] = {}
+        """By channel, or by what channels begin with (True)."""
+        self._prefixes: tuple[bytes, ...] = ()
         self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
 
     @contextmanager
@@ -50,17 +54,26 @@ class _Engine:
             with self._lock:
                 del self._waiting[event]
 
-    def add(self, channel: bytes, listener: Listener) -> None:
-        with self._lock:
-            self._listeners.setdefault(channel, []).append((asyncio.get_running_loop(), listener))
+    @property
+    def listening(self) -> int:
+        return len(self._listeners)
 
-    def remove(self, channel: bytes, listener: Listener) -> None:
+    def add(self, channel: bytes, listener: Listener, *, prefix: bool) -> None:
         with self._lock:
-            left = [entry for entry in self._listeners.get(channel, []) if entry[1] is not listener]
+            self._listeners.setdefault((channel, prefix), []).append((asyncio.get_running_loop(), listener))
+            self._note_prefixes()
+
+    def remove(self, channel: bytes, listener: Listener, *, prefix: bool) -> None:
+        with self._lock:
+            left = [entry for entry in self._listeners.get((channel, prefix), []) if entry[1] is not listener]
             if left:
-                self._listeners[channel] = left
+                self._listeners[channel, prefix] = left
             else:
-                self._listeners.pop(channel, None)
+                self._listeners.pop((channel, prefix), None)
+            self._note_prefixes()
+
+    def _note_prefixes(self) -> None:
+        self._prefixes = tuple(channel for channel, is_prefix in self._listeners if is_prefix)
 
     def publish(self, published: list[bytes]) -> None:
         here = asyncio.get_running_loop()
@@ -76,19 +89,26 @@ class _Engine:
         if not self._listeners:
             return
         for channel, message in zip(published[::2], published[1::2], strict=True):
-            with self._lock:
-                listeners = list(self._listeners.get(channel, ()))
-            for loop, listener in listeners:
-                if loop is here:
-                    listener.on_message(message)
-                else:
-                    self._hand_over(loop, channel, listener, message)
+            self._publish((channel, False), message, here)
+            for prefix in self._prefixes:
+                if channel.startswith(prefix):
+                    self._publish((prefix, True), message, here)
 
-    def _hand_over(self, loop: asyncio.AbstractEventLoop, channel: bytes, listener: Listener, message: bytes) -> None:
+    def _publish(self, place: tuple[bytes, bool], message: bytes, here: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            listeners = list(self._listeners.get(place, ()))
+        for loop, listener in listeners:
+            if loop is here:
+                deliver(listener, message)
+            else:
+                self._hand_over(loop, place, listener, message)
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop, place: tuple[bytes, bool], listener: Listener, message: bytes) -> None:
         try:
-            loop.call_soon_threadsafe(listener.on_message, message)
+            loop.call_soon_threadsafe(deliver, listener, message)
         except RuntimeError:  # that loop was closed with its docket still entered: nobody hears there any more
-            self.remove(channel, listener)
+            channel, prefix = place
+            self.remove(channel, listener, prefix=prefix)
 
 
 _engines: dict[str, _Engine] = {}
@@ -100,6 +120,12 @@ def _engine(name: str) -> _Engine:
         if name not in _engines:
             _engines[name] = _Engine()
         return _engines[name]
+
+
+def forget_engine(name: str) -> None:
+    """This has the next backend of that name begin with a new engine."""
+    with _engines_lock:
+        _engines.pop(name, None)
 
 
 class MemoryBackend:
@@ -133,7 +159,7 @@ class MemoryBackend:
     async def call(self, *args: Any) -> Any:
         await asyncio.sleep(0)  # the engine answers at once, and whoever asks in a loop is to let the others run
         try:
-            special = _SPECIAL.get(args[0])
+            special = SPECIAL.get(args[0])
             if special is not None:
                 return await special(self._database, *args[1:])
             return await self._database.evalsha(self._any_command, 0, *[_text(arg) for arg in args])
@@ -146,7 +172,7 @@ class MemoryBackend:
                 self._hashes[name],
                 len(keys),
                 *keys,
-                str(self._clock.now_us()),
+                self._clock.stamp(),
                 *[arg if type(arg) is bytes or type(arg) is str else _text(arg) for arg in args],
             )
         except redis.exceptions.RedisError as exc:
@@ -160,6 +186,9 @@ class MemoryBackend:
     @property
     def is_connected(self) -> bool:
         return True
+
+    def lead_us(self) -> int:
+        return self._clock.lead_us()
 
     def connected_for(self) -> float:
         return asyncio.get_running_loop().time() - self._since
@@ -189,7 +218,7 @@ class MemoryReader:
                 news.clear()
                 try:
                     with anyio.CancelScope(shield=True):  # to its end, so that what it took can be found
-                        reply = await _read_group(self._engine.database, *words)
+                        reply = await read_group(self._engine.database, *words)
                 except redis.exceptions.RedisError as exc:
                     raise translate(exc, self._where) from exc
                 left = until - anyio.current_time()
@@ -212,51 +241,17 @@ class MemorySubscriber:
     def connected(self) -> bool:
         return True
 
-    async def add(self, channel: str, listener: Listener) -> None:
-        self._engine.add(channel.encode(), listener)
+    @property
+    def listening(self) -> int:
+        return self._engine.listening
 
-    async def remove(self, channel: str, listener: Listener) -> None:
-        self._engine.remove(channel.encode(), listener)
+    async def add(self, channel: str, listener: Listener, *, prefix: bool = False) -> bool:
+        self._engine.add(channel.encode(), listener, prefix=prefix)
+        return True
+
+    async def remove(self, channel: str, listener: Listener, *, prefix: bool = False) -> None:
+        self._engine.remove(channel.encode(), listener, prefix=prefix)
 
 
 def _text(arg: Any) -> str | bytes:
     return arg if isinstance(arg, (str, bytes)) else str(arg)
-
-
-# The few commands the engine's Lua does not speak, in the words of its Python client, with a server's replies.
-
-
-async def _read_group(database: Any, *args: Any) -> Any:
-    """XREADGROUP GROUP group consumer COUNT n STREAMS stream id."""
-    _, group, consumer, _, count, _, stream, last = args
-    reply = await database.xreadgroup(group, consumer, {stream: last}, count=count)
-    if not reply:
-        return None
-    return [[name, [[identity, _flat(fields)] for identity, fields in entries]] for name, entries in reply]
-
-
-def _flat(fields: dict[bytes, bytes] | None) -> list[bytes] | None:
-    return None if fields is None else [part for field in fields.items() for part in field]
-
-
-async def _group(database: Any, action: str, stream: str, group: str, *rest: Any) -> Any:
-    """XGROUP CREATE stream group id MKSTREAM, XGROUP DELCONSUMER stream group consumer."""
-    if action == "CREATE":
-        return await database.xgroup_create(stream, group, rest[0], mkstream=True)
-    return 0  # consumers are not counted here, and one without entries weighs nothing
-
-
-async def _pending(database: Any, stream: str, group: str, *rest: Any) -> Any:
-    """XPENDING stream group start end count consumer."""
-    start, end, count, consumer = rest
-    entries = await database.xpending_range(stream, group, start, end, count, consumername=consumer)
-    return [[entry[b"message_id"], entry[b"consumer"], entry[b"time_since_delivered"], entry[b"times_delivered"]] for entry in entries]
-
-
-async def _info(database: Any, _consumers: str, stream: str, group: str) -> Any:
-    """XINFO CONSUMERS stream group: those that hold entries, for the engine keeps the names of all there ever were."""
-    consumers = await database.xinfo_consumers(stream, group)
-    return [[b"name", consumer["name"], b"pending", consumer["pending"]] for consumer in consumers if consumer["pending"]]
-
-
-_SPECIAL: dict[str, Callable[..., Awaitable[Any]]] = {"XREADGROUP": _read_group, "XGROUP": _group, "XPENDING": _pending, "XINFO": _info}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import redis.exceptions
@@ -19,8 +19,9 @@ from redis.backoff import NoBackoff
 
 from docket._redis.errors import translate, unavailable
 from docket._redis.scripts import scripts
-from docket._redis.wire import RESPONSE_TIMEOUT, Wire, backoff, drop, pack, read
-from docket.errors import DocketError, InvalidURL, RedisUnavailable
+from docket._redis.subscriber import ServerSubscriber
+from docket._redis.wire import RESPONSE_TIMEOUT, Wire, drop, pack, read
+from docket.errors import InvalidURL, RedisUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from redis.credentials import CredentialProvider
 
     from docket._clock import Clock
-    from docket._redis.backend import Listener
     from docket._redis.urls import Address
 
 __all__ = ["ServerBackend"]
@@ -37,8 +37,6 @@ __all__ = ["ServerBackend"]
 logger = logging.getLogger("docket.redis")
 
 CONNECT_TIMEOUT = 5.0
-PING_INTERVAL = 15.0
-"""Seconds between signs of life on the connection for messages, which is silent for as long as nothing happens."""
 
 
 class _Connector:
@@ -91,7 +89,7 @@ class ServerBackend:
         self._where = address.shown
         self._scripts = scripts("server")
         self._wire = Wire(self._connect_with_scripts, self._where)
-        self.subscriber = ServerSubscriber(self._connector)
+        self.subscriber = ServerSubscriber(self._connector.connect, self._where)
 
     async def _connect_with_scripts(self) -> AbstractConnection:
         connection = await self._connector.connect()
@@ -138,6 +136,9 @@ class ServerBackend:
     def is_connected(self) -> bool:
         return self._wire.connected_at is not None
 
+    def lead_us(self) -> int:
+        return 0
+
     def connected_for(self) -> float:
         since = self._wire.connected_at
         return 0.0 if since is None else asyncio.get_running_loop().time() - since
@@ -176,117 +177,3 @@ class ServerReader:
         if connection is not None:
             with anyio.CancelScope(shield=True):
                 await drop(connection)
-
-
-class ServerSubscriber:
-    """This hands published messages to listeners, over one connection that comes back by itself."""
-
-    def __init__(self, connector: _Connector) -> None:
-        self._connector = connector
-        self._connection: AbstractConnection | None = None
-        self._listeners: dict[bytes, list[Listener]] = {}
-        self._acknowledged: dict[bytes, asyncio.Event] = {}
-        self._interrupted: set[bytes] = set()
-        self._wanted = asyncio.Event()
-
-    @property
-    def connected(self) -> bool:
-        return self._connection is not None
-
-    async def add(self, channel: str, listener: Listener) -> None:
-        name = channel.encode()
-        listeners = self._listeners.setdefault(name, [])
-        listeners.append(listener)
-        acknowledged = self._acknowledged.get(name)
-        if acknowledged is None:
-            acknowledged = self._acknowledged[name] = asyncio.Event()
-            self._wanted.set()
-        try:
-            if not acknowledged.is_set():
-                await self._tell(b"SUBSCRIBE", name)
-            with anyio.move_on_after(RESPONSE_TIMEOUT):
-                await acknowledged.wait()
-        except BaseException:  # cancelled: nobody else will take the listener away
-            with anyio.CancelScope(shield=True):
-                await self.remove(channel, listener)
-            raise
-
-    async def remove(self, channel: str, listener: Listener) -> None:
-        name = channel.encode()
-        listeners = self._listeners.get(name, [])
-        if listener in listeners:
-            listeners.remove(listener)
-        if not listeners and name in self._listeners:
-            del self._listeners[name]
-            del self._acknowledged[name]
-            await self._tell(b"UNSUBSCRIBE", name)
-
-    async def _tell(self, *command: bytes) -> None:
-        connection = self._connection
-        if connection is None:
-            return
-        try:
-            await connection.send_packed_command(pack(command), check_health=False)
-        except (redis.exceptions.RedisError, OSError):
-            logger.debug("A subscription could not be sent; it will be when the connection is back", exc_info=True)
-
-    async def run(self) -> None:
-        """This serves the connection for ever, from the first subscription on; it is its owner's to start and to cancel."""
-        attempt = 0
-        await self._wanted.wait()
-        while True:
-            try:
-                connection = await self._connector.connect()
-            except DocketError:
-                await anyio.sleep(backoff(attempt))
-                attempt += 1
-                continue
-            attempt = 0
-            try:
-                await self._serve(connection)
-            except (redis.exceptions.RedisError, OSError, EOFError, TimeoutError) as exc:
-                logger.debug("The connection for messages was lost: %s", exc)
-            finally:
-                self._connection = None
-                with anyio.CancelScope(shield=True):
-                    await drop(connection)
-            await anyio.sleep(backoff(attempt))
-
-    async def _serve(self, connection: AbstractConnection) -> None:
-        for acknowledged in self._acknowledged.values():
-            acknowledged.clear()
-        self._connection = connection
-        # They are told once the subscription stands again: a record read before that could be old news with the event lost
-        self._interrupted = set(self._listeners)
-        if self._listeners:
-            await connection.send_packed_command(pack((b"SUBSCRIBE", *self._listeners)), check_health=False)
-        awaiting_pong = False
-        while True:
-            reply: Any = None
-            silent = True
-            with anyio.move_on_after(PING_INTERVAL):
-                # told not to disconnect: a read that is cut short loses nothing, the parser keeps what came so far
-                reply = cast("Any", await connection.read_response(disconnect_on_error=False))
-                silent = False
-            if silent:
-                if awaiting_pong:
-                    raise TimeoutError("no sign of life")
-                awaiting_pong = True
-                await connection.send_packed_command(pack((b"PING",)), check_health=False)
-                continue
-            awaiting_pong = False
-            self._take(reply)
-
-    def _take(self, reply: Any) -> None:
-        kind, channel, message = reply[0], reply[1], reply[-1]
-        if kind == b"message":
-            for listener in list(self._listeners.get(channel, ())):
-                listener.on_message(message)
-        elif kind == b"subscribe":
-            acknowledged = self._acknowledged.get(channel)
-            if acknowledged is not None:
-                acknowledged.set()
-            if channel in self._interrupted:
-                self._interrupted.discard(channel)
-                for listener in list(self._listeners.get(channel, ())):
-                    listener.on_interruption()

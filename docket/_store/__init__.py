@@ -10,12 +10,16 @@ import anyio
 
 from docket._keys import Keys
 from docket._redis import make_backend
+from docket._store.clearing import Clearing
 from docket._store.delivery import DeliveryStore
 from docket._store.events import Events
+from docket._store.glance import Glance
 from docket._store.inspection import Inspection
 from docket._store.lifecycle import Lifecycle
 from docket._store.limits import LimitsStore
+from docket._store.listing import Listing
 from docket._store.progress import ProgressStore
+from docket._store.strikes import StrikesStore
 from docket._store.workers import WorkersStore
 from docket.errors import LayoutMismatch, ServerError
 
@@ -44,13 +48,17 @@ class Store:
         keys = self.keys = Keys(name)
         self.backend = backend
         self.is_memory = backend.is_memory
-        self.lifecycle = Lifecycle(backend, keys, ttl_ms)
+        self.strikes = StrikesStore(backend, keys)
+        self.lifecycle = Lifecycle(backend, keys, ttl_ms, self.strikes)
         self.delivery = DeliveryStore(backend, keys, ttl_ms)
         self.limits = LimitsStore(backend, keys)
         self.inspection = Inspection(backend, keys)
+        self.listing = Listing(backend, keys)
+        self.glance = Glance(backend, keys, self.listing)
+        self.clearing = Clearing(backend, keys, ttl_ms, self.listing)
         self.progress = ProgressStore(backend, keys)
         self.workers = WorkersStore(backend, keys)
-        self.events = Events(backend, keys)
+        self.events = Events(backend, keys, self.inspection)
         self._host: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
 
@@ -63,7 +71,7 @@ class Store:
         # One host task holds the group: it must be left in the task that entered it, which `async with docket` cannot promise
         store._host = asyncio.create_task(store._serve(), name=f"docket {name}: store")
         try:
-            await store._check_layout()
+            await asyncio.gather(store._check_layout(), store.strikes.read())
         except BaseException:
             await store.aclose()
             raise
@@ -93,7 +101,12 @@ class Store:
                 )
 
     async def _serve(self) -> None:
-        services: list[Callable[[], Coroutine[Any, Any, None]]] = [*self.backend.services(), *self.lifecycle.services(), *self.limits.services()]
+        services: list[Callable[[], Coroutine[Any, Any, None]]] = [
+            *self.backend.services(),
+            *self.lifecycle.services(),
+            *self.limits.services(),
+            *self.strikes.services(),
+        ]
         async with anyio.create_task_group() as group:
             for service in services:
                 group.start_soon(service)
@@ -102,6 +115,7 @@ class Store:
 
     async def aclose(self) -> None:
         """This lets go of everything, in milliseconds. Calls under way fail."""
+        self.events.close()
         self._closing.set()
         host, self._host = self._host, None
         if host is not None:

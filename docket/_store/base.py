@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from docket._keys import Keys
     from docket._redis.backend import Backend
 
-__all__ = ["STATES", "Base", "as_dict", "chunks", "number", "text"]
+__all__ = ["READ_PATIENCE", "STATES", "Base", "as_dict", "chunks", "number", "text"]
 
 T = TypeVar("T")
 
 STATES: dict[bytes, ExecutionState] = {state.value.encode(): state for state in ExecutionState}
+
+READ_PATIENCE = 5.0
+"""Seconds for which reading is tried again through an outage, before the caller learns of it."""
 
 _LOOK_UP = 1.0
 """Seconds between looks at whether a call is still wanted, during an outage."""
@@ -41,6 +44,10 @@ class Base:
 
     async def _script(self, name: str, keys: Sequence[str], *args: Any) -> Any:
         return await self._backend.script(name, keys, (self._states, *args))
+
+    async def _read(self, *command: Any) -> Any:
+        """Reading may be repeated as one likes, so whoever waits for a task's end need not learn of every hiccup."""
+        return await self._persist(lambda: self._backend.call(*command), READ_PATIENCE)
 
     async def _persist(self, attempt: Callable[[], Awaitable[T]], patience: float | None, wanted: Callable[[], bool] | None = None) -> T:
         """Repeats a repeatable call through an outage: for `patience` seconds, for as long as it takes, or for as long as it is wanted."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from docket._keys import Keys
     from docket._redis.backend import Backend, Reader
 
-__all__ = ["DeliveryStore"]
+__all__ = ["DeliveryStore", "deliveries"]
 
 
 class DeliveryStore(Base):
@@ -51,7 +51,7 @@ class DeliveryStore(Base):
         reply = await reader.call(
             "XREADGROUP", "GROUP", self._keys.group, instance, "COUNT", count, "BLOCK", block_ms, "STREAMS", self._keys.stream, ">", timeout=block_ms / 1000
         )  # fmt: skip
-        return [] if reply is None else _deliveries(reply[0][1])
+        return [] if reply is None else deliveries(reply[0][1])
 
     async def pending(self, instance: str, *, beyond: Container[bytes] = ()) -> list[Delivery]:
         """This names entries an instance has fetched and not yet had acknowledged, except those of `beyond`; at most 200."""
@@ -67,7 +67,7 @@ class DeliveryStore(Base):
         vanished = [identity for identity, entries in zip(ids, found, strict=True) if not entries]
         if vanished:
             await self._backend.call("XACK", self._keys.stream, self._keys.group, *vanished)
-        return _deliveries([entry for entries in found for entry in entries])
+        return deliveries([entry for entries in found for entry in entries])
 
     async def due(self, until_us: int) -> list[str]:
         """This lists candidates for `move_due`: scheduled keys, the earliest first, at most 200."""
@@ -94,6 +94,7 @@ class DeliveryStore(Base):
 
     async def lapsed(self, now_us: int) -> list[str]:
         """This names instances whose lease has lapsed, at most 10."""
+        now_us -= self._backend.lead_us()
         return [instance.decode() for instance in await self._backend.call("ZRANGEBYSCORE", self._keys.leases, "-inf", now_us, "LIMIT", 0, 10)]
 
     async def leased(self) -> set[str]:
@@ -111,7 +112,7 @@ class DeliveryStore(Base):
         With `own`, an instance gives back what it fetched and does not run. It answers how many will run again.
         """
         spell = self._keys
-        keys = [spell.stream, spell.leases, spell.queue]
+        keys = [spell.stream, spell.leases, spell.queue, spell.meta]
         args: list[Any] = [spell.group, instance, "1" if own else "", self._ttl_ms]
         for entry in entries:
             keys += (spell.run(entry.key), spell.payload(entry.key), spell.successor(entry.key))
@@ -146,7 +147,7 @@ class DeliveryStore(Base):
                 return True, strangers
             start += BATCH_ITEMS
         while entries := await self._backend.call("XRANGE", self._keys.stream, cursor, "+", "COUNT", BATCH_ITEMS):
-            if await self._any_known([entry.key for entry in _deliveries(entries)], tasks, strangers):
+            if await self._any_known([entry.key for entry in deliveries(entries)], tasks, strangers):
                 return True, strangers
             cursor = "(" + entries[-1][0].decode()
         for identity in await self._backend.call("ZRANGE", self._keys.waiting, 0, BATCH_ITEMS - 1):
@@ -171,7 +172,8 @@ def _following(identity: bytes) -> str:
     return f"{milliseconds}-{int(sequence) + 1}"
 
 
-def _deliveries(entries: Sequence[Any]) -> list[Delivery]:
+def deliveries(entries: Sequence[Any]) -> list[Delivery]:
+    """This reads entries of the stream."""
     found: list[Delivery] = []
     for identity, flat in entries:
         fields = as_dict(flat or ())

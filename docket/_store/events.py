@@ -1,91 +1,268 @@
-"""What scripts publish, heard: a feed of one task's transitions and progress, and the workers' own channels."""
+"""What scripts publish, heard: the transitions and progress of one task or of all, and the workers' own channels."""
 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from typing import TYPE_CHECKING
+import secrets
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakSet
 
 import anyio
 
 from docket._messages import loads_netstrings
+from docket._redis.wire import RESPONSE_TIMEOUT
 from docket._store.base import STATES, Base, number, text
+from docket._store.inbox import UNDECODABLE, Gap, Inbox, Mark
 from docket._store.inspection import worker_name
 from docket._store.records import ProgressChange, StateChange
-from docket.errors import PayloadError
+from docket.errors import PayloadError, RedisUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from typing_extensions import Self
 
-    from docket._redis.backend import Subscriber
+    from docket._keys import Keys
+    from docket._redis.backend import Backend, Listener, Subscriber
+    from docket._store.inspection import Inspection
+    from docket._store.records import RunRecord
 
-__all__ = ["Events", "Feed", "Signals"]
+__all__ = ["Events", "Feed", "Gap", "Reading", "Signals", "Stream", "Track"]
 
 logger = logging.getLogger("docket.redis")
+
+REREAD_EVERY = 5.0
+"""Seconds of quiet for which events alone are trusted."""
+
+MARK_PATIENCE = 1.0
+"""Seconds for a mark to come back, doubled each time it does not. One that stays away says that messages do not come through."""
+
+_FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""The years 1 and 9999: what a date can say."""
 
 
 class Events(Base):
     """This listens to what scripts publish."""
 
+    def __init__(self, backend: Backend, keys: Keys, inspection: Inspection) -> None:
+        super().__init__(backend, keys)
+        self._inspection = inspection
+        self._inboxes: WeakSet[Inbox] = WeakSet()
+
     def feed(self, key: str) -> Feed:
         """This makes a feed of one task's events; enter it to subscribe."""
-        return Feed(self._backend.subscriber, self._keys.state(key))
+        return Feed(self._backend.subscriber, self._keys.state(key), self._inbox())
+
+    def track(self, key: str) -> Track:
+        """This makes a feed of one task's events among which its record is read, in its place; enter it to subscribe."""
+        echo = self._keys.echo(secrets.token_hex(8))
+        return Track(self._backend.subscriber, self._keys.state(key), echo, self._inbox(), lambda mark: self._inspection.look(key, echo, mark))
+
+    def stream(self) -> Stream:
+        """This makes a feed of the events of all tasks; enter it to subscribe."""
+        return Stream(self._backend.subscriber, self._keys.state(""), self._inbox())
 
     def signals(self, *, on_wake: Callable[[int | None], None], on_cancel: Callable[[str, int, str], None]) -> Signals:
         """This listens for what movers and runs have to know at once. `on_wake(None)`: something may have been missed."""
         return Signals(self._backend.subscriber, self._keys.wake, self._keys.cancellations, on_wake, on_cancel)
 
+    def _inbox(self) -> Inbox:
+        inbox = Inbox()
+        self._inboxes.add(inbox)
+        return inbox
 
-class Feed:
-    """This hands out events of one task, one at a time."""
+    def close(self) -> None:
+        """This tells everybody who waits for an event that no more will come."""
+        for inbox in list(self._inboxes):
+            inbox.close()
 
-    def __init__(self, subscriber: Subscriber, channel: str) -> None:
+
+class _Listening:
+    """This listens on some channels for as long as it is entered."""
+
+    def __init__(self, subscriber: Subscriber, *listeners: tuple[str, Listener], prefix: bool = False) -> None:
         self._subscriber = subscriber
-        self._channel = channel
-        self._events: deque[StateChange | ProgressChange | None] = deque()
-        self._arrived = anyio.Event()
+        self._listeners = listeners
+        self._prefix = prefix
+        self.stands = False
+        """Whether the server had confirmed that it stands when it was entered."""
 
     async def __aenter__(self) -> Self:
-        await self._subscriber.add(self._channel, self)
+        try:
+            self.stands = all([await self._subscriber.add(channel, listener, prefix=self._prefix) for channel, listener in self._listeners])
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
         with anyio.CancelScope(shield=True):
-            await self._subscriber.remove(self._channel, self)
+            for channel, listener in self._listeners:
+                await self._subscriber.remove(channel, listener, prefix=self._prefix)
+
+
+class Feed(_Listening):
+    """This hands out events of one task, one at a time."""
+
+    def __init__(self, subscriber: Subscriber, channel: str, inbox: Inbox | None = None) -> None:
+        super().__init__(subscriber, (channel, self))
+        self._inbox = inbox or Inbox()
 
     def on_message(self, message: bytes) -> None:
         """This takes one message; one that cannot be read counts as one that was missed."""
-        try:
-            event = _decode(message)
-        except (PayloadError, KeyError, ValueError, IndexError):
-            logger.warning("An event on %s cannot be decoded (%d bytes)", self._channel, len(message))
-            event = None
-        self._put(event)
+        self._inbox.put(message)
 
     def on_interruption(self) -> None:
         """This learns that messages may have been missed."""
-        self._put(None)
-
-    def _put(self, event: StateChange | ProgressChange | None) -> None:
-        self._events.append(event)
-        self._arrived.set()
+        self._inbox.interrupt()
 
     async def get(self, timeout: float | None) -> StateChange | ProgressChange | None:
-        """This waits for the next event, at most that many seconds. None: none came, or some may have been missed: read the record again."""
-        if not self._events:
-            self._arrived = anyio.Event()
-            with anyio.move_on_after(timeout):
-                await self._arrived.wait()
-        return self._events.popleft() if self._events else None
+        """This waits for the next event, at most that many seconds. None: none came, or some may have been missed: read the record again.
+
+        Raises `NotEntered` once the docket was left.
+        """
+        item = await self._inbox.get(timeout)
+        return _read(item) if isinstance(item, bytes) else None
+
+
+class Reading(NamedTuple):
+    """This is what the record of a key said, read among the events of the key; None when there was none."""
+
+    record: RunRecord | None
+    in_place: bool
+    """Whether everything older has been handed out before, and everything newer will be after; else messages do not come through now."""
+
+
+class _Echo:
+    """This hears the marks that its owner asked for."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+
+    def on_message(self, message: bytes) -> None:
+        self._inbox.mark(int(message))
+
+    def on_interruption(self) -> None:
+        self._inbox.interrupt()
+
+
+class Track(_Listening):
+    """This hands out events of one task, and what its record says: at the start, wherever events may have been missed, and after a while of quiet.
+
+    A record comes on another connection than events. So that an old event is not taken for news after a newer record, reading
+    publishes a mark, on a channel of this one's own: what comes before it is older than the record, what comes after it is newer.
+    """
+
+    def __init__(self, subscriber: Subscriber, channel: str, echo: str, inbox: Inbox, look: Callable[[int], Awaitable[RunRecord | None]]) -> None:
+        super().__init__(subscriber, (channel, self), (echo, _Echo(inbox)))
+        self._inbox = inbox
+        self._look = look
+        self._number = 0
+        self._asked: tuple[Mark, RunRecord | None] | None = None
+        """The mark that is under way, and what was read with it."""
+        self._is_outdated = False
+        """Whether events have been handed out since."""
+        self._patience = MARK_PATIENCE
+        self._is_stale = True
+        """Whether the record is to be read."""
+        self._is_late = False
+        """Whether events may be older than what was handed out."""
+
+    def on_message(self, message: bytes) -> None:
+        """This takes one message."""
+        self._inbox.put(message)
+
+    def on_interruption(self) -> None:
+        """This learns that messages may have been missed."""
+        self._inbox.interrupt()
+
+    async def get(self) -> StateChange | ProgressChange | Reading:
+        """This waits for the next event, or for the next reading of the record. However long Redis is away, it goes on when it is back.
+
+        Raises `NotEntered` once the docket was left, and `ServerError`.
+        """
+        while True:
+            if self._is_stale and self._asked is None:
+                self._asked = await self._ask()
+            item = await self._inbox.get(REREAD_EVERY if self._asked is None else self._patience)
+            if item is None and self._asked is not None:
+                (_, record), self._asked = self._asked, None
+                self._patience = min(2 * self._patience, RESPONSE_TIMEOUT)
+                if record is not None and not self._is_outdated:  # of one that is gone, an event that is yet to come may tell the end
+                    self._is_late = True
+                    return Reading(record, in_place=False)
+            elif item is None:
+                self._is_stale = True
+            elif isinstance(item, Mark):
+                if self._asked is not None and item == self._asked[0]:
+                    (_, record), self._asked = self._asked, None
+                    self._is_stale = self._is_late = False
+                    self._patience = MARK_PATIENCE
+                    return Reading(record, in_place=True)
+            elif isinstance(item, Gap) or (change := _read(item)) is None:
+                self._is_stale, self._asked = True, None
+            elif not self._is_late:
+                self._is_outdated = True
+                return change
+
+    async def _ask(self) -> tuple[Mark, RunRecord | None]:
+        self._is_outdated = False
+        while True:
+            self._number += 1
+            try:
+                return Mark(self._number), await self._look(self._number)
+            except RedisUnavailable as exc:  # it has been tried for seconds
+                logger.debug("A record cannot be read now, and will be when Redis is back: %s", exc)
+
+
+class Stream(_Listening):
+    """This hands out the events of all tasks of a docket, and a gap wherever some are missing."""
+
+    def __init__(self, subscriber: Subscriber, prefix: str, inbox: Inbox) -> None:
+        super().__init__(subscriber, (prefix, self), prefix=True)
+        self._inbox = inbox
+        self._is_entered = False
+
+    async def __aenter__(self) -> Self:
+        """Raises `RedisUnavailable` when the subscription does not come to stand, and `ServerError` when it is refused."""
+        await super().__aenter__()
+        if not self.stands:
+            await self.__aexit__()
+            raise RedisUnavailable("the events of the docket cannot be listened to: there is no connection to Redis for messages. Is the server running?")
+        self._is_entered = True
+        return self
+
+    def on_message(self, message: bytes) -> None:
+        """This takes one message."""
+        self._inbox.put(message)
+
+    def on_interruption(self) -> None:
+        """This learns that messages may have been missed."""
+        if self._is_entered:  # what was before is no concern of this one's
+            self._inbox.interrupt()
+
+    async def get(self) -> StateChange | ProgressChange | Gap:
+        """This waits for the next event, or for word that some are missing. Raises `NotEntered` once the docket was left."""
+        item = await self._inbox.get(None)
+        if isinstance(item, bytes):
+            return _read(item) or UNDECODABLE
+        assert isinstance(item, Gap)  # no mark is asked for, and there is no timeout
+        return item
+
+
+def _read(message: bytes) -> StateChange | ProgressChange | None:
+    try:
+        return _decode(message)
+    except (PayloadError, KeyError, ValueError, IndexError):
+        logger.warning("An event cannot be decoded (%d bytes), and counts as missed: %r", len(message), message[:100])
+        return None
 
 
 def _decode(message: bytes) -> StateChange | ProgressChange:
     if message.startswith(b"s "):
         return _decode_state(message)
     _, key, generation, current, total, note, updated = loads_netstrings(message)
-    return ProgressChange(key.decode(), int(generation), number(current), int(total), text(note), number(updated))
+    return ProgressChange(key.decode(), int(generation), number(current), int(total), text(note), _moment(updated))
 
 
 def _decode_state(message: bytes) -> StateChange:
@@ -98,13 +275,22 @@ def _decode_state(message: bytes) -> StateChange:
         key=free[:key_end].decode(),
         generation=int(generation),
         state=STATES[state],
-        when_us=int(when),
+        when_us=_moment(when) or 0,
         worker=worker_name(text(free[key_end:worker_end])),
-        started_us=number(started),
-        completed_us=number(completed),
+        started_us=_moment(started),
+        completed_us=_moment(completed),
         error=text(free[worker_end:]),
-        superseded=superseded == b"1",
+        superseded=superseded in {b"1", b"2"},
+        never_began=superseded in {b"2", b"3"},
     )
+
+
+def _moment(value: bytes) -> int | None:
+    """An optional number of microseconds. Raises `ValueError` for one that no date can say."""
+    moment = number(value)
+    if moment is not None and not _FIRST_US <= moment <= _LAST_US:
+        raise ValueError(f"{moment} microseconds are no date")
+    return moment
 
 
 class _Wake:
@@ -133,25 +319,10 @@ class _Cancel:
         """Lost cancellations are learnt of when the lease is renewed."""
 
 
-class Signals:
+class Signals(_Listening):
     """This listens on the workers' channels for as long as it is entered."""
 
     def __init__(
         self, subscriber: Subscriber, wake: str, cancel: str, on_wake: Callable[[int | None], None], on_cancel: Callable[[str, int, str], None]
     ) -> None:
-        self._subscriber = subscriber
-        self._listeners = ((wake, _Wake(on_wake)), (cancel, _Cancel(on_cancel)))
-
-    async def __aenter__(self) -> Self:
-        try:
-            for channel, listener in self._listeners:
-                await self._subscriber.add(channel, listener)
-        except BaseException:
-            await self.__aexit__()
-            raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        with anyio.CancelScope(shield=True):
-            for channel, listener in self._listeners:
-                await self._subscriber.remove(channel, listener)
+        super().__init__(subscriber, (wake, _Wake(on_wake)), (cancel, _Cancel(on_cancel)))

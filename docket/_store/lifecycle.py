@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from docket._messages import INLINE_LIMIT, dumps_outcome
 from docket._redis.batcher import BATCH_BYTES, BATCH_ITEMS, Batcher
 from docket._store.base import STATES, Base
-from docket._store.records import Claimed, Delivery, Order, Ordered, Refused, RunId, Settlement
+from docket._store.records import Change, Changed, Claimed, Delivery, Order, Ordered, Refused, RunId, Settlement
 from docket.errors import DocketError, InDoubt
 from docket.states import TERMINAL, ExecutionState
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from docket._keys import Keys
     from docket._redis.backend import Backend
+    from docket._store.strikes import StrikesStore
 
 __all__ = ["SCHEDULE_PATIENCE", "Lifecycle"]
 
@@ -39,11 +41,12 @@ def _size_of_end(settlement: Settlement) -> int:
 class Lifecycle(Base):
     """This moves runs from state to state."""
 
-    def __init__(self, backend: Backend, keys: Keys, ttl_ms: int) -> None:
+    def __init__(self, backend: Backend, keys: Keys, ttl_ms: int, strikes: StrikesStore) -> None:
         super().__init__(backend, keys)
         self._ttl_ms = ttl_ms
+        self._strikes = strikes
         self._head = (keys.stream, keys.queue, keys.meta)
-        self._settle_head = (*self._head, keys.waiting)
+        self._settle_head = (*self._head, keys.waiting, keys.failures)
         self._orders: Batcher[Order, Ordered] = Batcher("schedule", self._schedule_batch, size=_size)
         self._settlements: Batcher[Settlement, ExecutionState | None] = Batcher("settle", self._settle_batch, size=_size_of_end)
 
@@ -104,10 +107,11 @@ class Lifecycle(Base):
     async def claim(self, instance: str, deliveries: Sequence[Delivery], wanted: Callable[[], bool] | None = None) -> list[Claimed | Refused]:
         """This takes fetched entries for a worker instance. Safe to repeat: it answers as the first time did.
 
+        It answers once this process knows everything that was struck when they were taken, so that nothing is run that was struck before.
         It is repeated through an outage for as long as it is `wanted`, then raises `RedisUnavailable`.
         """
         spell = self._keys
-        keys: list[str] = [spell.stream, spell.waiting]
+        keys: list[str] = [spell.stream, spell.waiting, spell.meta]
         args: list[Any] = [spell.group, instance]
         for delivery in deliveries:
             keys.append(spell.run(delivery.key))
@@ -115,7 +119,8 @@ class Lifecycle(Base):
             if delivery.limit:
                 keys += spell.concurrency(delivery.limit)
             args += (delivery.message_id, delivery.key, delivery.generation, delivery.limit)
-        replies = await self._persist(lambda: self._script("claim", keys, *args), None, wanted)
+        struck, *replies = await self._persist(lambda: self._script("claim", keys, *args), None, wanted)
+        await self._strikes.catch_up(int(struck), wanted)
         return [_claimed(delivery, reply) for delivery, reply in zip(deliveries, replies, strict=True)]
 
     async def settle(self, settlement: Settlement) -> ExecutionState | None:
@@ -137,7 +142,7 @@ class Lifecycle(Base):
             blob = b""
             if wide or outcome.value is not None or outcome.error is not None:
                 state = outcome.state if outcome.state in TERMINAL else ExecutionState.FAILED
-                blob = dumps_outcome(state, outcome.error, outcome.value)
+                blob = dumps_outcome(state, outcome.error, outcome.value, struck=outcome.struck)
             large = len(blob) > INLINE_LIMIT
             wide = wide or large
             keys.append(spell.run(run.key))
@@ -164,14 +169,45 @@ class Lifecycle(Base):
         replies = await self._persist(attempt, None)
         return [self._failure(reply) or _settled(reply, settlement, in_doubt) for reply, settlement in zip(replies, settlements, strict=True)]
 
-    async def cancel(self, key: str) -> tuple[ExecutionState | None, int]:
-        """This cancels what lives under a key, and answers the state it was in and its generation; None when nothing lived there."""
+    async def cancel(self, key: str, generation: int | None = None) -> tuple[ExecutionState | None, int]:
+        """This cancels what lives under a key, or that very run; and answers the state it was in and its generation, None when there was nothing to cancel."""
         spell = self._keys
-        state, generation = await self._persist(
-            lambda: self._script("cancel", [spell.queue, spell.run(key), spell.payload(key), spell.successor(key)], spell.cancellations, self._ttl_ms, key),
-            SCHEDULE_PATIENCE,
-        )
-        return STATES.get(state), generation
+        keys = [spell.queue, spell.run(key), spell.payload(key), spell.successor(key), spell.meta, spell.outcome(key, generation or 0)]
+        args = (spell.cancellations, self._ttl_ms, key, "" if generation is None else generation)
+        word, found = await self._in_line("cancel", keys, (spell.stream, spell.waiting), args)
+        return STATES.get(word), found
+
+    async def _in_line(self, name: str, keys: Sequence[str], keys_of_a_line: Sequence[str], args: Sequence[Any]) -> Any:
+        """Runs a script that takes a run out of the line before a limit, if it stands in one: then it answers which, and is run again with that limit's keys."""
+        line = ""
+        while True:
+            more = (*keys_of_a_line, *self._keys.concurrency(line)) if line else ()
+            reply = await self._persist(partial(self._script, name, (*keys, *more), *args, line), SCHEDULE_PATIENCE)
+            if reply[0] != b"line":
+                return reply
+            line = reply[1].decode()
+
+    async def reschedule(self, change: Change) -> Changed:
+        """This moves a run that has not begun to another moment, or makes it ready now. Safe to repeat with the same `Change`."""
+        spell = self._keys
+        args = (spell.wake, change.key, change.generation, change.token, "" if change.when_us is None else change.when_us)
+        reply = await self._in_line("reschedule", (spell.stream, spell.queue, spell.waiting, spell.run(change.key)), (), args)
+        if reply[0] != b"moved":
+            return _refused(reply)
+        return Changed("done", STATES[reply[1]], change.generation, int(reply[2]))
+
+    async def retry(self, change: Change) -> Changed:
+        """This runs again what failed or was cancelled, as a new run. Safe to repeat with the same `Change`."""
+        spell, key = self._keys, change.key
+        keys = [spell.stream, spell.meta, spell.run(key), spell.payload(key), spell.outcome(key, change.generation)]
+        reply = await self._persist(lambda: self._script("retry", keys, self._ttl_ms, key, change.generation, change.token), SCHEDULE_PATIENCE)
+        if reply[0] != b"created":
+            return _refused(reply)
+        return Changed("done", STATES[reply[2]], reply[1], int(reply[3]))
+
+
+def _refused(reply: Any) -> Changed:
+    return Changed(reply[0].decode(), STATES[reply[1]] if len(reply) > 1 else None)
 
 
 def _claimed(delivery: Delivery, reply: Any) -> Claimed | Refused:

@@ -15,8 +15,14 @@ __all__ = [
     "Admission",
     "Announcement",
     "Applicant",
+    "Beat",
+    "Change",
+    "Changed",
     "Claimed",
+    "Counts",
     "Delivery",
+    "Earlier",
+    "Failure",
     "Order",
     "Ordered",
     "Outcome",
@@ -27,6 +33,7 @@ __all__ = [
     "RunRecord",
     "Settlement",
     "StateChange",
+    "Underway",
 ]
 
 
@@ -82,6 +89,26 @@ class Ordered:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """This asks for one very run to be moved to another moment (None: now), or to run again. `token` lets the script recognise its own repeat."""
+
+    key: str
+    generation: int
+    when_us: int | None = None
+    token: int = field(default_factory=_token)
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """This answers a `Change`: `done`, with how the run that was asked for now stands; or `wrong`, with the state it is in; `superseded`; `gone`."""
+
+    word: str
+    state: ExecutionState | None = None
+    generation: int = 0
+    when_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """This is one entry of the stream, fetched and not yet claimed."""
 
@@ -126,6 +153,7 @@ class Outcome:
     state: ExecutionState
     error: str | None = None
     value: bytes | None = None  # the pickled result, or the pickled exception
+    struck: bool = False  # a strike ended it, before it began; `error` says which
 
 
 @dataclass(slots=True)
@@ -148,6 +176,16 @@ class Settlement:
     payload: bytes | None = None
     limit: str = ""  # the concurrency limit whose place it gives up
     wide: bool = False  # the run has a large payload, or may have asked for a successor: more keys are touched
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """This is the end of the run that stood under a key before, as far as the record of the next one remembers it."""
+
+    generation: int
+    state: ExecutionState
+    was_replaced: bool
+    completed_us: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +212,7 @@ class RunRecord:
     progress_message: str | None
     progress_us: int | None
     successor: int | None  # the generation of the successor this run asked for
+    earlier: Earlier | None = None  # of the run before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +227,8 @@ class StateChange:
     started_us: int | None
     completed_us: int | None
     error: str | None
-    superseded: bool = False  # this generation ended because another took its place
+    superseded: bool = False  # this generation ended because another took its place, or never began
+    never_began: bool = False  # a successor that was asked for, and dropped or cancelled; nothing was told of it before
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +251,65 @@ class Announcement:
     name: str
     last_seen_us: int
     tasks: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Beat:
+    """This is the last sign of life of a worker instance."""
+
+    name: str
+    instance: str
+    seen_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Underway:
+    """This is what a screen shows of a run that a worker has."""
+
+    key: str
+    function: str
+    worker: str
+    started_us: int
+    attempt: int
+    progress: ProgressChange | None  # None: it has not reported any
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """This is one of the last failures."""
+
+    key: str
+    function: str
+    worker: str | None
+    attempt: int
+    when_us: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """This counts the runs of a docket. While they move, one may be counted twice or not at all."""
+
+    scheduled: int
+    """Due later, or told by a limit to come back later; `overdue` among them."""
+    queued: int
+    """Ready, and not fetched by a worker; among them entries of work that was cancelled, until a worker comes across them."""
+    running: int
+    """With a worker."""
+    waiting: int
+    """Parked by a concurrency limit, until a place is free."""
+    completed: int
+    """Runs that completed, since the docket was first used. So the others, too: links of a chain and attempts count each."""
+    failed: int
+    cancelled: int
+    retried: int
+    overdue: int = 0
+    """Due, and still to be made ready by a worker."""
+
+    @property
+    def live(self) -> int:
+        """This is how many are scheduled, ready, waiting or running."""
+        return self.scheduled + self.queued + self.running + self.waiting
 
 
 @dataclass(frozen=True, slots=True)

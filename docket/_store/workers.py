@@ -33,8 +33,9 @@ class WorkersStore(Base):
 
     async def live(self, *, since_us: int) -> list[Announcement]:
         """This lists workers heard of since that moment, at most 1,000."""
-        flat = await self._backend.call("ZRANGEBYSCORE", self._keys.workers, since_us, "+inf", "WITHSCORES", "LIMIT", 0, _MOST)
-        seen = {instance.decode(): int(float(score)) for instance, score in zip(flat[::2], flat[1::2], strict=True)}
+        lead_us = self._backend.lead_us()
+        flat = await self._backend.call("ZRANGEBYSCORE", self._keys.workers, since_us - lead_us, "+inf", "WITHSCORES", "LIMIT", 0, _MOST)
+        seen = {instance.decode(): int(float(score)) + lead_us for instance, score in zip(flat[::2], flat[1::2], strict=True)}
         descriptions = await asyncio.gather(*(self._backend.call("HGETALL", self._keys.worker(instance)) for instance in seen))
         workers: list[Announcement] = []
         for (instance, score), flat_description in zip(seen.items(), descriptions, strict=True):

@@ -1,7 +1,7 @@
 """What a task can declare: the dependencies that it is given, and the behaviours that govern its runs."""
 
 from docket._context import current_docket, current_execution, current_worker
-from docket._logging import format_duration
+from docket._durations import format_duration
 from docket.dependencies._admission import AdmissionBlocked, ConcurrencyBlocked
 from docket.dependencies._base import CompletionHandler, Dependency, FailureHandler, Runtime, TaskOutcome
 from docket.dependencies._concurrency import ConcurrencyLimit

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cronsim import CronSim, CronSimError
 from typing_extensions import Self
 
-from docket._clock import SYSTEM
+from docket._context import clock_here
 from docket.dependencies._perpetual import Perpetual
 from docket.dependencies._verdicts import Dropped
 from docket.errors import InvalidOption, InvalidSchedule
@@ -94,7 +94,7 @@ class Cron(Perpetual):
         """This gives the first time that matches after a moment, by default after now, as an aware datetime in `tz`."""
         if after is not None and after.utcoffset() is None:
             raise InvalidSchedule(f"Cron.next_time({after!r}): the datetime is naive; give an aware one, such as datetime.now(timezone.utc)")
-        moment = (after or SYSTEM.now()).astimezone(UTC).replace(microsecond=0)  # whole seconds match, so none lies between
+        moment = (after or clock_here().now()).astimezone(UTC).replace(microsecond=0)  # whole seconds match, so none lies between
         found = self._next_by_elapsed_time(moment) if self._follows_elapsed_time else self._next_by_wall_time(moment)
         return found.astimezone(self.tz)
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self
 
-from docket._logging import TaskEvents, task_logger
 from docket.dependencies._base import Injected, RunScope
 
 if TYPE_CHECKING:
+    from docket._logging import TaskEvents
+
     _Adapter = logging.LoggerAdapter[logging.Logger]
 else:
     _Adapter = logging.LoggerAdapter  # not generic at run time on Python 3.10
@@ -35,9 +36,11 @@ class TaskLogger(Injected, _Adapter):
         logger, fields = logger or logging.getLogger("docket.task"), fields or {}
         _Adapter.__init__(self, logger, fields)
         self._fields = fields
-        self._events = TaskEvents.over(logger, fields)
+        self._events: TaskEvents | None = None
 
     def give(self, scope: RunScope) -> TaskLogger:
+        from docket._logging import task_logger  # late: brings structlog, and so rich; only workers need it, and have it
+
         execution = scope.execution
         fields: dict[str, object] = {
             "docket.name": scope.docket.name,
@@ -66,5 +69,9 @@ class TaskLogger(Injected, _Adapter):
         """This writes one line, if the level is on."""
         if not self.isEnabledFor(level):
             return
+        if self._events is None:
+            from docket._logging import TaskEvents  # late, as above
+
+            self._events = TaskEvents.over(self.logger, self._fields)
         text, known = self._events.rendered(msg, fields, escape=bool(args))
         self.logger.log(level, text, *args, exc_info=exc_info, stack_info=stack_info, stacklevel=stacklevel + 1, extra={**known, **extra} if extra else known)

@@ -13,6 +13,7 @@ import anyio
 from typing_extensions import Self
 
 from docket._clock import SYSTEM, from_us
+from docket._context import witness
 from docket._store.inspection import DEFAULT_TOTAL
 from docket._store.progress import UNCHANGED
 from docket.dependencies._base import Dependency
@@ -89,6 +90,7 @@ class Progress(ExecutionProgress, Dependency):
         self._leaving = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
         self._reported = Reported()
+        self._witness = witness.get()
 
     def __repr__(self) -> str:
         return "Progress()"
@@ -140,6 +142,8 @@ class Progress(ExecutionProgress, Dependency):
         return self._report()
 
     def _report(self) -> Reported:
+        if self._witness is not None:
+            self._witness.reported(self)
         if not self._is_writing:  # if it is, what was reported is seen before it ends
             self._is_writing = True
             if threading.get_ident() == self._home:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from typing_extensions import Self
 
-from docket._clock import SYSTEM
+from docket._context import clock_here
 from docket.dependencies._base import FailureHandler, TaskOutcome, Verdict
 from docket.errors import DependencyFailed, InvalidOption, InvalidSchedule
 
@@ -154,7 +154,7 @@ class Retry(FailureHandler):
         """
         if self.attempts is not None and self.attempt >= self.attempts:
             return None
-        now = now or SYSTEM.now()
+        now = now or clock_here().now()
         delay = self._delay(outcome.exception, now)
         if delay is not None and self.max_elapsed is not None and self._first_started is not None and now + delay - self._first_started > self.max_elapsed:
             return None

@@ -31,7 +31,7 @@ function LOOK.concurrency(gate, run)
 end
 
 function PASS.concurrency(gate, run)
-  redis.call('ZADD', gate.limit.holders, string.format('%.0f', now + run.lease), run.generation)
+  redis.call('ZADD', gate.limit.holders, string.format('%.0f', lease_now + run.lease), run.generation)
   redis.call('PEXPIRE', gate.limit.holders, FORGET_MS)
 end
 
@@ -158,7 +158,11 @@ local function set_aside(item, run, verdict)
   if verdict[1] == 'parked' then
     local limit = verdict.limit
     keep_waiting(item, run)
-    redis.call('ZADD', limit.waiters, redis.call('HINCRBY', KEYS[3], 'arrivals', 1), run.generation .. '|' .. item.key)
+    local member = run.generation .. '|' .. item.key
+    if not redis.call('ZSCORE', limit.waiters, member) then -- one that stands in line already, and came by an entry left over, keeps its turn
+      redis.call('ZADD', limit.waiters, redis.call('HINCRBY', KEYS[3], 'arrivals', 1), member)
+    end
+    redis.call('HSET', item.record, 'parked', limit.identity)
     redis.call('SET', limit.most, verdict.most)
     redis.call('ZADD', KEYS[4], now_text, limit.identity)
   else
@@ -172,7 +176,7 @@ local function set_aside(item, run, verdict)
     note_due(KEYS[2], verdict[2])
     redis.call('ZADD', KEYS[2], verdict[2], item.key)
   end
-  announce(item.key, run.generation, 'queued', { when = run.when })
+  announce(item.key, run.generation, 'queued', { when = run.when }, '', run.error)
 end
 
 -- A place that was kept for a run, or that its last worker left, goes to the next when the run does not pass.
@@ -185,12 +189,12 @@ local function give_up_places(item, run)
 end
 
 local function admit(item)
-  local state, generation, delivery, when, cancel, quiet, first =
-    unpack(pick(item.record, 'state', 'generation', 'delivery', 'when', 'cancel', 'quiet', 'first'))
+  local state, generation, delivery, when, cancel, quiet, first, error =
+    unpack(pick(item.record, 'state', 'generation', 'delivery', 'when', 'cancel', 'quiet', 'first', 'error'))
   if state ~= 'running' or generation ~= item.generation or delivery ~= item.delivery then
     return { 'superseded' }
   end
-  local run = { record = item.record, generation = generation, delivery = delivery, when = when, lease = item.lease, quiet = quiet, first = first }
+  local run = { record = item.record, generation = generation, delivery = delivery, when = when, lease = item.lease, quiet = quiet, first = first, error = error }
   if cancel then
     give_up_places(item, run)
     return { 'cancelled' }

@@ -1,7 +1,7 @@
 -- Takes fetched entries for one worker: the run becomes running, its delivery number rises.
--- KEYS: stream, waiting limits, then per item its record and its payload, and with a limit its holders, waiters and most
+-- KEYS: stream, waiting limits, meta, then per item its record and its payload, and with a limit its holders, waiters and most
 -- ARGV: now, state channels, group, instance, then per item: message id, key, generation, identity of the limit that let it in ('': none)
--- Replies, per item: {'claimed', delivery, function, payload, large, when, started_at, attempt, crashes, trace, origin} | {'refused', why} | {'error', message}
+-- Replies: version of all that is struck, or '0', and then per item: {'claimed', delivery, function, payload, large, when, started_at, attempt, crashes, trace, origin} | {'refused', why} | {'error', message}
 --       origin: of a run that is tried again, when it was first due and first started; else ''
 -- A refused entry is acknowledged away, and a place kept for it goes to the next: cancelled, replaced, already run, or gone; so is one whose record cannot be read at all.
 -- An entry that came twice is refused while the run is under way: the place is that run's.
@@ -30,8 +30,8 @@ local function claim(record, payload_key, id, key, generation)
 end
 
 local function main()
-  local replies = {}
-  local k = 3
+  local replies = { redis.call('HGET', KEYS[3], 'strikes') or '0' }
+  local k = 4
   -- Deletes nothing. A server out of memory refuses a script that starts by writing a hash, and draining is what it needs.
   redis.call('XDEL', KEYS[1], '0-0')
   for a = 5, #ARGV, 4 do

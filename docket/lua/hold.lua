@@ -7,7 +7,7 @@
 
 local function keep(holders, generation)
   if redis.call('ZSCORE', holders, generation) then
-    redis.call('ZADD', holders, string.format('%.0f', now + tonumber(ARGV[3])), generation)
+    redis.call('ZADD', holders, string.format('%.0f', lease_now + tonumber(ARGV[3])), generation)
     redis.call('PEXPIRE', holders, FORGET_MS)
   end
 end

@@ -17,10 +17,12 @@ local function move(record, key)
   end
   redis.call('XADD', KEYS[1], '*', 'key', key, 'generation', run.generation)
   redis.call('HSET', record, 'state', 'queued')
-  if run.aside then
+  if run.aside then -- it was queued all the time
     redis.call('HDEL', record, 'aside')
+    rouse_readers()
+  else
+    announce(key, run.generation, 'queued', run, '', run.error)
   end
-  announce(key, run.generation, 'queued', run)
   return 1
 end
 

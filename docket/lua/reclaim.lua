@@ -1,5 +1,5 @@
 -- Takes entries back from an instance whose lease has lapsed, or (own) gives back what an instance fetched and does not run.
--- KEYS: stream, leases, queue, then per entry its record, payload and successor's payload
+-- KEYS: stream, leases, queue, meta, then per entry its record, payload and successor's payload
 -- ARGV: now, state channels, group, instance, own ('1'), ttl_ms, then per entry: message id, key, generation, identity of the limit that let it in ('': none)
 -- Replies: {'alive'} when the lease has not lapsed | {'taken', entries that will run again}
 --       with no entries and not own, the instance holds nothing any more and its lease is removed.
@@ -15,10 +15,12 @@ local function take_back(keys, id, key, generation, limit)
   if run.generation ~= generation then
     return 0
   end
-  if run.state == 'running' and run.worker == ARGV[4] and run.message == id then
+  local was_running = run.state == 'running' and run.worker == ARGV[4] and run.message == id
+  if was_running then
     drop_successor(keys, key, run)
     if run.cancel then
       finish(keys, key, run, 'cancelled', ARGV[6], '', false, '')
+      redis.call('HINCRBY', KEYS[4], 'cancelled', 1)
       return 0
     end
     redis.call('HDEL', keys.record, unpack(OF_A_CLAIM))
@@ -34,24 +36,28 @@ local function take_back(keys, id, key, generation, limit)
   else
     redis.call('XADD', KEYS[1], '*', 'key', key, 'generation', generation)
   end
-  announce(key, generation, 'queued', { when = run.when })
+  if was_running then
+    announce(key, generation, 'queued', { when = run.when }, '', run.error)
+  else
+    rouse_readers()
+  end
   return 1
 end
 
 local function main()
   if ARGV[5] ~= '1' then
     local score = redis.call('ZSCORE', KEYS[2], ARGV[4])
-    if score and tonumber(score) > now then
+    if score and tonumber(score) > lease_now then
       return { 'alive' }
     end
     -- Away first: a server out of memory refuses a script that starts by adding, and draining is what it needs.
     redis.call('ZREM', KEYS[2], ARGV[4])
-    if #KEYS > 3 then
+    if #KEYS > 4 then
       redis.call('ZADD', KEYS[2], 0, ARGV[4])
     end
   end
   local taken = 0
-  local k = 4
+  local k = 5
   for a = 7, #ARGV, 4 do
     local count = attempt(take_back, { record = KEYS[k], payload = KEYS[k + 1], successor = KEYS[k + 2] }, ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3])
     if type(count) == 'number' then

@@ -27,6 +27,6 @@ local function main()
   end
   -- Takes nobody away. A server out of memory refuses a script that starts by adding, and a live worker must not seem dead for that.
   redis.call('ZREM', KEYS[1], '')
-  redis.call('ZADD', KEYS[1], string.format('%.0f', now + tonumber(ARGV[4])), ARGV[3])
+  redis.call('ZADD', KEYS[1], string.format('%.0f', lease_now + tonumber(ARGV[4])), ARGV[3])
   return replies
 end

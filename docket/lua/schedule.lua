@@ -9,7 +9,7 @@
 --@include run
 --@include wake
 
-local function create(keys, item, generation)
+local function create(keys, item, generation, earlier)
   local when = item.when
   if when == '' then
     when = now_text
@@ -30,6 +30,10 @@ local function create(keys, item, generation)
   if item.trace ~= '' then
     fields[#fields + 1] = 'trace'
     fields[#fields + 1] = item.trace
+  end
+  if earlier then
+    fields[#fields + 1] = 'earlier'
+    fields[#fields + 1] = earlier
   end
   redis.call('HSET', keys.record, unpack(fields))
   announce(item.key, generation, state, { when = when })
@@ -72,6 +76,7 @@ local function displace(keys, item, run, by_itself)
 end
 
 local function schedule(keys, item)
+  local earlier
   if redis.call('HGET', keys.record, 'state') then
     local run = read(keys.record)
     if run.token == item.token then
@@ -86,14 +91,16 @@ local function schedule(keys, item)
         return { 'exists', tonumber(run.generation), run.state, run.when }
       end
       displace(keys, item, run, own)
+      earlier = remembered(run.generation, 'replaced', now_text)
     else
+      earlier = remembered(run.generation, run.state, run.completed_at or '')
       redis.call('DEL', keys.record)
       if keys.payload then
         redis.call('DEL', keys.payload)
       end
     end
   end
-  return create(keys, item, redis.call('HINCRBY', KEYS[3], 'generation', 1))
+  return create(keys, item, redis.call('HINCRBY', KEYS[3], 'generation', 1), earlier)
 end
 
 local function main()

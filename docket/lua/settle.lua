@@ -1,5 +1,5 @@
 -- Ends claims, and makes what follows live in the same step: a retry, the next link of a chain, the successor a run asked for.
--- KEYS: stream, queue, meta, waiting limits, then per item its record, with `wide` also its payload, its successor's payload and its
+-- KEYS: stream, queue, meta, waiting limits, failures, then per item its record, with `wide` also its payload, its successor's payload and its
 --       outcome, and with a limit its holders, waiters and most
 -- ARGV: now, state channels, wake channel, group, ttl_ms, then per item:
 --       message id, key, generation, delivery, state (completed | failed | cancelled), again ('' | retry | next | release | end),
@@ -8,11 +8,37 @@
 -- Replies, per item: {'settled', state or ''} | {'superseded'} | {'gone'} | {'error', message}
 --       end: nothing follows, also not the successor that the run asked for.
 --       state: what the key's record says afterwards; 'cancelled' also where a retry was asked for and the run had been cancelled meanwhile.
+-- Counts, in meta: completed, failed, cancelled, retried, once a batch. The last failures are listed, where anything is kept.
 -- Events: state. A repeat (same generation and delivery) answers 'settled', or 'gone' when nothing was to be kept.
 --@include run
 --@include wake
 --@include finish
 --@include limits
+
+local MOST_FAILURES = 20
+
+local totals = {}
+local failures = {}
+
+local function count(word)
+  totals[word] = (totals[word] or 0) + 1
+end
+
+-- For whoever looks at the docket: what failed, when, where and why, in short.
+local function note_failure(item, run)
+  if item.state == 'failed' then
+    failures[#failures + 1] = netstring(now_text) .. netstring(string.sub(item.key, 1, 200)) .. netstring(string.sub(run['function'] or '?', 1, 200))
+      .. netstring(run.worker) .. netstring(run.attempt or '1') .. netstring(string.sub(item.error, 1, 200))
+  end
+end
+
+local function list_failures(list, ttl_ms)
+  if failures[1] and ttl_ms ~= '0' then
+    redis.call('LPUSH', list, unpack(failures))
+    redis.call('LTRIM', list, 0, MOST_FAILURES - 1)
+    redis.call('PEXPIRE', list, ttl_ms)
+  end
+end
 
 local function fields_of_next(keys, item, run)
   if run.next_generation and item.again ~= 'retry' then
@@ -61,7 +87,7 @@ local function move_on(keys, item, run)
     redis.call('SET', keys.outcome, item.outcome, 'PX', ARGV[5])
   end
   local fields = { 'state', state, 'generation', following.generation, 'function', following.fn, 'when', when, 'token', following.token,
-    'settled', item.generation .. '.' .. item.delivery }
+    'settled', item.generation .. '.' .. item.delivery, 'earlier', remembered(item.generation, item.state, now_text) }
   for name, value in pairs({ payload = following.payload or false, large = following.large or false, trace = following.trace or false }) do
     if value and value ~= '' then
       fields[#fields + 1] = name
@@ -70,6 +96,8 @@ local function move_on(keys, item, run)
   end
   redis.call('DEL', keys.record)
   redis.call('HSET', keys.record, unpack(fields))
+  count(item.state)
+  note_failure(item, run)
   announce(item.key, item.generation, item.state, run, now_text, item.error)
   announce(item.key, following.generation, state, { when = when })
   return state
@@ -81,6 +109,7 @@ local function try_again(keys, item, run)
   local state, when = place(keys, item, run.generation, item.when)
   local fields = { 'state', state, 'settled', item.generation .. '.' .. item.delivery }
   if item.again == 'retry' then
+    count('retried')
     local origin = run.origin or (run.when .. ' ' .. run.started_at)
     fields = { 'state', state, 'settled', item.generation .. '.' .. item.delivery, 'when', when, 'attempt', item.attempt, 'origin', origin }
     if item.error ~= '' then
@@ -90,7 +119,7 @@ local function try_again(keys, item, run)
   end
   redis.call('HDEL', keys.record, unpack(OF_A_CLAIM))
   redis.call('HSET', keys.record, unpack(fields))
-  announce(item.key, run.generation, state, { when = when }, '', item.error)
+  announce(item.key, run.generation, state, { when = when }, '', item.error ~= '' and item.error or run.error)
   return state
 end
 
@@ -121,6 +150,8 @@ local function settle(keys, item)
   end
   drop_successor(keys, item.key, run)
   finish(keys, item.key, run, item.state, ARGV[5], item.outcome, item.outcome_is_large, item.error)
+  count(item.state)
+  note_failure(item, run)
   return { 'settled', item.state }
 end
 
@@ -133,6 +164,7 @@ local function settle_plainly(record, a, head)
   end
   redis.call('HSET', record, 'state', ARGV[a + 4], 'completed_at', now_text)
   redis.call('PEXPIRE', record, ARGV[5])
+  count(ARGV[a + 4])
   tell(ARGV[a + 1], generation, ARGV[a + 4], when, worker, started_at, now_text, '', '')
   return { 'settled', ARGV[a + 4] }
 end
@@ -171,7 +203,7 @@ end
 local function main()
   local places, heads, failures, replies = {}, {}, {}, {}
   local acknowledge, delete = { 'XACK', KEYS[1], ARGV[4] }, { 'XDEL', KEYS[1] }
-  local k = 5
+  local k = 6
   for a = 6, #ARGV, 15 do
     local fine, head = pcall(look, KEYS[k], a)
     places[#places + 1] = k
@@ -199,6 +231,10 @@ local function main()
       replies[i] = attempt(error, failures[i])
     end
   end
+  for word, number in pairs(totals) do
+    redis.call('HINCRBY', KEYS[3], word, number)
+  end
+  list_failures(KEYS[5], ARGV[5])
   wake_movers(ARGV[3])
   return replies
 end

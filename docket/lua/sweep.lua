@@ -8,8 +8,7 @@
 local function look(k, identity)
   local limit = { identity = identity, holders = KEYS[k], waiters = KEYS[k + 1], most = KEYS[k + 2] }
   if redis.call('ZCARD', limit.waiters) == 0 then -- evicted, or deleted by hand
-    redis.call('ZREM', KEYS[2], identity)
-    redis.call('DEL', limit.most, limit.waiters)
+    close_line(KEYS[2], limit)
     return 1
   end
   redis.call('ZADD', KEYS[2], now_text, identity)

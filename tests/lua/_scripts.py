@@ -24,7 +24,7 @@ from docket.errors import ServerError
 from docket.states import LIVE, TERMINAL, TRANSITIONS, ExecutionState
 from tests._servers import RedisServer
 
-__all__ = ["LARGE", "TTL_MS", "Applicant", "End", "Gate", "Item", "Lua", "cooldown", "debounce", "places", "rate", "watched"]
+__all__ = ["LARGE", "TTL_MS", "Applicant", "End", "Found", "Gate", "Item", "Lua", "cooldown", "debounce", "places", "rate", "watched"]
 
 LARGE = b"x" * 100
 """More than may stand in a record."""
@@ -68,6 +68,16 @@ class End:
     outcome: bytes = b""
     error: str = ""
     wide: bool = False
+    limit: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """This is one item of `clear.lua`, as plain values."""
+
+    key: str = "k"
+    generation: int | str = ""
+    entry: bytes = b""
     limit: str = ""
 
 
@@ -143,6 +153,8 @@ class Lua:
         """The due times that the last script woke the movers for."""
         self.cancels: list[bytes] = []
         """Whom the last script told to stop, as sent."""
+        self.struck = 0
+        """The version of what is struck that the last claim answered."""
         self._server = server
         self._monitor = monitor
         self._ear = _Ear()
@@ -164,8 +176,14 @@ class Lua:
         reply = await self.store.backend.script(name, keys, (self.keys.state(""), *args))
         after = {record: await self._standing(record) for record in records}
         await self._hear()
+        told = [(event.key, event.generation, event.state) for event in self.events if isinstance(event, StateChange)]
+        assert len(told) == len(set(told)), f"one transition was told twice: {told}"
         for record in records:
             self._check_transition(before[record], after[record])
+            if after[record] is not None and after[record] == before[record]:
+                state, generation = cast("tuple[ExecutionState, int]", after[record])
+                key = record.removeprefix(self.keys.run(""))
+                assert (key, generation, state) not in told or name == "reschedule", f"{state} of {key} was told, and it was that before"
         self.check_touched(set(keys))
         return reply
 
@@ -244,16 +262,19 @@ class Lua:
         return await self.run("schedule", keys, self.keys.cancellations, self.keys.wake, *args)
 
     async def claim(self, *deliveries: Delivery, instance: str = "w~1") -> Any:
-        keys, args = [self.keys.stream, self.keys.waiting], list[Any]()
+        """This claims, and answers without the version of what is struck, which it leaves in `struck`."""
+        keys, args = [self.keys.stream, self.keys.waiting, self.keys.meta], list[Any]()
         for delivery in deliveries:
             keys += (self.keys.run(delivery.key), self.keys.payload(delivery.key))
             if delivery.limit:
                 keys += self.keys.concurrency(delivery.limit)
             args += (delivery.message_id, delivery.key, delivery.generation, delivery.limit)
-        return await self.run("claim", keys, self.keys.group, instance, *args)
+        version, *replies = await self.run("claim", keys, self.keys.group, instance, *args)
+        self.struck = int(version)
+        return replies
 
     async def settle(self, *ends: End, ttl_ms: int = TTL_MS) -> Any:
-        keys, args = [self.keys.stream, self.keys.queue, self.keys.meta, self.keys.waiting], list[Any]()
+        keys, args = [self.keys.stream, self.keys.queue, self.keys.meta, self.keys.waiting, self.keys.failures], list[Any]()
         for end in ends:
             large_payload, large_outcome = len(end.payload) > 64, len(end.outcome) > 64
             wide = end.wide or end.again == "next" or large_outcome
@@ -307,16 +328,46 @@ class Lua:
     async def hold(self, *places: tuple[str, int], lease_us: int = MINUTE_US) -> Any:
         return await self.run("hold", [self.keys.concurrency(identity)[0] for identity, _ in places], lease_us, *(generation for _, generation in places))
 
-    async def cancel(self, key: str = "k", *, ttl_ms: int = TTL_MS) -> Any:
+    async def cancel(self, key: str = "k", *, generation: int | None = None, line: str = "", ttl_ms: int = TTL_MS) -> Any:
         spell = self.keys
-        return await self.run("cancel", [spell.queue, spell.run(key), spell.payload(key), spell.successor(key)], spell.cancellations, ttl_ms, key)
+        keys = [spell.queue, spell.run(key), spell.payload(key), spell.successor(key), spell.meta, spell.outcome(key, generation or 0)]
+        if line:
+            keys += (spell.stream, spell.waiting, *spell.concurrency(line))
+        reply = await self.run("cancel", keys, spell.cancellations, ttl_ms, key, "" if generation is None else generation, line)
+        if reply[0] == b"line":
+            assert self.events == [] and self.cancels == []
+            return await self.cancel(key, generation=generation, line=reply[1].decode(), ttl_ms=ttl_ms)
+        return reply
 
     async def reclaim(self, *entries: Delivery, instance: str = "w~1", own: bool = False, ttl_ms: int = TTL_MS) -> Any:
-        keys, args = [self.keys.stream, self.keys.leases, self.keys.queue], list[Any]()
+        keys, args = [self.keys.stream, self.keys.leases, self.keys.queue, self.keys.meta], list[Any]()
         for entry in entries:
             keys += (self.keys.run(entry.key), self.keys.payload(entry.key), self.keys.successor(entry.key))
             args += (entry.message_id, entry.key, entry.generation, entry.limit)
         return await self.run("reclaim", keys, self.keys.group, instance, "1" if own else "", ttl_ms, *args)
+
+    async def select(self, *candidates: tuple[str, int | str], states: str = "", task: str = "", room: int = 1000) -> Any:
+        keys = [key for name, _ in candidates for key in (self.keys.run(name), self.keys.payload(name))]
+        return await self.run("select", keys, states, task, room, *(generation for _, generation in candidates))
+
+    async def reschedule(self, *, generation: int = 1, when: int | str = "", key: str = "k", token: int | None = None, line: str = "") -> Any:
+        spell = self.keys
+        keys = [spell.stream, spell.queue, spell.waiting, spell.run(key), *(spell.concurrency(line) if line else ())]
+        return await self.run("reschedule", keys, spell.wake, key, generation, next(_tokens) if token is None else token, when, line)
+
+    async def retry(self, *, generation: int = 1, key: str = "k", token: int | None = None) -> Any:
+        spell = self.keys
+        keys = [spell.stream, spell.meta, spell.run(key), spell.payload(key), spell.outcome(key, generation)]
+        return await self.run("retry", keys, TTL_MS, key, generation, next(_tokens) if token is None else token)
+
+    async def clear(self, *items: Found, newest: int = 1000, token: int | None = None, ttl_ms: int = TTL_MS) -> Any:
+        keys, args = [self.keys.stream, self.keys.queue, self.keys.meta, self.keys.waiting], list[Any]()
+        for item in items:
+            keys += (self.keys.run(item.key), self.keys.payload(item.key))
+            if item.limit:
+                keys += self.keys.concurrency(item.limit)
+            args += (item.key, item.generation, item.entry, item.limit)
+        return await self.run("clear", keys, ttl_ms, next(_tokens) if token is None else token, newest, *args)
 
     async def renew(self, *held: tuple[str, int, int], instance: str = "w~1", lease_us: int = 60_000_000, first: bool = False) -> Any:
         keys = [self.keys.leases, *(self.keys.run(key) for key, _, _ in held)]
@@ -356,6 +407,10 @@ class Lua:
         replies = await self.claim(*deliveries, instance=instance)
         assert [reply[0] for reply in replies] == [b"claimed"] * len(items)
         return deliveries
+
+    async def total(self, word: str) -> int:
+        """This is how many runs have ended so, or were tried again, since the docket was first used."""
+        return int(await self.store.backend.call("HGET", self.keys.meta, word) or 0)
 
     async def scores(self, key: str) -> dict[str, float]:
         """This is a sorted set, in order."""

@@ -248,6 +248,29 @@ class TestPlaces:
         assert list(await lua.holders()) == ["3"]
         await lua.store.backend.call("PEXPIRE", lua.keys.rate("f")[0], 1000)
 
+    async def test_who_stands_in_line_and_comes_by_an_entry_that_was_left_over_keeps_its_turn(self, lua: Lua):
+        a, b, c = await lua.running(Item("a"), Item("b"), Item("c"))
+        await words(lua, a, b, c)
+        await lua.store.backend.call("XADD", lua.keys.stream, "*", "key", "b", "generation", b.generation)
+        [left_over] = await lua.read()
+        await lua.claim(left_over)
+
+        assert await words(lua, left_over, number=2) == ["parked"]
+
+        assert await lua.waiters() == ["2|b", "3|c"]
+        assert (await lua.record("b"))["parked"] == "f"
+
+    async def test_a_run_that_was_let_in_no_longer_says_where_it_waits_once_it_is_tried_again(self, lua: Lua):
+        a, b = await lua.running(Item("a"), Item("b"))
+        await words(lua, a, b)
+        await lua.settle(End(a.message_id, 1, key="a", limit="f"))
+        [woken] = await lua.read()
+        await lua.claim(woken)
+
+        await lua.settle(End(woken.message_id, 2, 2, key="b", again="retry", attempt=2, limit="f"))
+
+        assert "parked" not in await lua.record("b")
+
     async def test_a_place_kept_for_a_run_goes_to_the_next_when_it_was_cancelled(self, lua: Lua):
         a, b, c = await lua.running(Item("a"), Item("b"), Item("c"))
         await words(lua, a, b, c)

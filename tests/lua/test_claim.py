@@ -150,15 +150,15 @@ class TestAPlaceKept:
         assert reply == [b"refused", b"cancelled" if ttl_ms else b"gone"]
         assert list(await lua.holders()) == ["3"]
 
-    async def test_when_the_run_was_cancelled_while_it_waited_the_next_gets_it(self, lua: Lua):
+    async def test_when_the_run_was_replaced_while_it_waited_the_next_gets_it(self, lua: Lua):
         a, b, c = await lua.running(Item("a"), Item("b"), Item("c"))
         await lua.admit(*(Applicant(run, (places(1),)) for run in (a, b, c)))
-        await lua.cancel("b")
+        await lua.schedule(Item("b", replace=True, when=await lua.now_us() + 10_000_000))
         await lua.settle(End(a.message_id, 1, key="a", limit="f"))
 
         [reply] = await lua.claim(*await lua.read())
 
-        assert reply == [b"refused", b"cancelled"]
+        assert reply == [b"refused", b"replaced"]
         assert list(await lua.holders()) == ["3"]
 
     async def test_when_the_run_was_replaced_the_next_gets_it(self, lua: Lua):

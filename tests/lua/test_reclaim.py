@@ -100,6 +100,7 @@ async def test_a_cancelled_run_of_a_dead_worker_ends_cancelled(lua: Lua):
     assert lua.states() == [(1, CANCELLED)]
     assert (await lua.record())["state"] == "cancelled"
     assert await lua.depth() == (0, 0)
+    assert await lua.total("cancelled") == 1
 
 
 @pytest.mark.parametrize("payload", [b"p", LARGE], ids=["small", "large"])
@@ -174,14 +175,25 @@ class TestAPlaceKept:
         assert (entry.key, entry.limit) == ("b", "f")
         assert list(await lua.holders()) == ["2"]
 
-    @pytest.mark.parametrize("claimed", [False, True])
-    async def test_when_the_run_was_cancelled_the_next_gets_it(self, lua: Lua, claimed: bool):
-        woken = await self.fetched(lua, claimed=claimed)
+    async def test_when_the_run_was_cancelled_the_next_gets_it(self, lua: Lua):
+        woken = await self.fetched(lua, claimed=True)
         await lua.cancel("b")
 
         assert await lua.reclaim(woken) == [b"taken", 0]
 
         await self.given_up(lua, b"cancelled")
+
+    async def test_when_the_run_was_cancelled_before_it_was_claimed_the_next_has_it_already(self, lua: Lua):
+        woken = await self.fetched(lua)
+        await lua.cancel("b")
+        assert list(await lua.holders()) == ["3"]
+
+        assert await lua.reclaim(woken) == [b"taken", 0]
+
+        following, come_back = await lua.read(instance="w~2")
+        [claimed, refused] = await lua.claim(following, come_back, instance="w~2")
+        assert (claimed[0], refused) == (b"claimed", [b"refused", b"cancelled"])
+        assert list(await lua.holders()) == ["3"]
 
     async def test_when_the_run_was_replaced_the_next_gets_it(self, lua: Lua):
         woken = await self.fetched(lua)

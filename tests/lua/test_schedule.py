@@ -235,7 +235,27 @@ async def test_an_ended_key_is_free_again_and_nothing_of_the_old_run_stays(lua: 
     [reply] = await lua.schedule(Item(wide=wide))
 
     assert reply[:3] == [b"created", 2, b"queued"]
-    assert set(await lua.record()) == {"state", "generation", "function", "when", "token", "payload"}
+    assert set(await lua.record()) == {"state", "generation", "function", "when", "token", "payload", "earlier"}
+
+
+@pytest.mark.parametrize(("how", "word"), [("completed", "completed"), ("failed", "failed"), ("cancelled", "cancelled"), ("replaced", "replaced")])
+async def test_a_record_remembers_how_the_run_before_it_ended(lua: Lua, how: str, word: str):
+    [delivery] = await lua.running(Item())
+    before = await lua.now_us()
+    if how != "replaced":
+        await lua.settle(End(delivery.message_id, 1, state=how))
+
+    await lua.schedule(Item(replace=how == "replaced"))
+
+    generation, found, moment = (await lua.record())["earlier"].split(" ")
+    assert (generation, found) == ("1", word)
+    assert before <= int(moment) <= await lua.now_us()
+
+
+async def test_the_first_run_of_a_key_remembers_none(lua: Lua):
+    await lua.schedule(Item())
+
+    assert "earlier" not in await lua.record()
 
 
 async def test_movers_are_woken_only_for_what_is_due_earlier_than_all_else(lua: Lua):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from docket._messages import loads_netstrings
 from docket._store.records import Delivery, StateChange
 from docket.states import ExecutionState
 from tests.lua._scripts import LARGE, TTL_MS, Applicant, End, Item, Lua, places
@@ -266,6 +267,7 @@ async def test_a_next_link_is_a_new_generation_and_the_end_of_this_one_is_kept(l
     record = await lua.record()
     assert (record["generation"], record["function"], record["payload"], record["trace"]) == ("2", "poll", "args", "t")
     assert not {"worker", "delivery", "attempt"} & set(record)
+    assert record["earlier"].split(" ")[:2] == ["1", "completed"]
     assert await lua.get(lua.keys.outcome("k", 1)) == OUTCOME
     assert await expires(lua, lua.keys.outcome("k", 1))
     assert lua.states() == [(1, COMPLETED), (2, SCHEDULED if later else QUEUED)]
@@ -291,7 +293,9 @@ async def test_a_next_link_with_no_time_to_live_keeps_no_outcome(lua: Lua):
     await lua.settle(End(message, 1, again="next", outcome=OUTCOME), ttl_ms=0)
 
     assert await lua.exists(lua.keys.outcome("k", 1)) == 0
-    assert (await lua.record())["generation"] == "2"
+    record = await lua.record()
+    assert record["generation"] == "2"
+    assert record["earlier"].split(" ")[:2] == ["1", "completed"]
 
 
 @pytest.mark.parametrize("again", ["", "next"])
@@ -523,3 +527,94 @@ class TestAPlace:
 
         assert list(await lua.holders()) == ["3", "4"]
         assert await lua.waiters() == ["5|d"]
+
+
+# Counting
+
+
+async def totals(lua: Lua) -> dict[str, int]:
+    return {word: await lua.total(word) for word in ("completed", "failed", "cancelled", "retried")}
+
+
+@pytest.mark.parametrize("wide", [False, True])
+async def test_ends_are_counted_once_whatever_is_repeated(lua: Lua, wide: bool):
+    runs = await lua.running(Item("a"), Item("b"), Item("c"), Item("d"))
+    states = ["completed", "completed", "failed", "cancelled"]
+    ends = [End(run.message_id, run.generation, key=run.key, state=state, wide=wide) for run, state in zip(runs, states, strict=True)]
+
+    await lua.settle(*ends)
+    await lua.settle(*ends)
+
+    assert await totals(lua) == {"completed": 2, "failed": 1, "cancelled": 1, "retried": 0}
+
+
+async def test_links_and_attempts_are_counted_and_what_is_handed_back_is_not(lua: Lua):
+    a, b, c = await lua.running(Item("a"), Item("b"), Item("c"))
+
+    ends = [
+        End(a.message_id, a.generation, key="a", state="failed", again="next"),
+        End(b.message_id, b.generation, key="b", state="failed", again="retry", attempt=2),
+        End(c.message_id, c.generation, key="c", state="failed", again="release"),
+    ]
+    await lua.settle(*ends)
+    await lua.settle(*ends)
+
+    assert await totals(lua) == {"completed": 0, "failed": 1, "cancelled": 0, "retried": 1}
+
+
+async def test_a_retry_of_cancelled_work_counts_as_cancelled(lua: Lua):
+    message = await start(lua)
+    await lua.cancel()
+
+    await lua.settle(End(message, 1, state="failed", again="retry", attempt=2))
+
+    assert await totals(lua) == {"completed": 0, "failed": 0, "cancelled": 1, "retried": 0}
+
+
+async def test_what_is_superseded_or_gone_is_not_counted(lua: Lua):
+    message = await start(lua)
+    await lua.schedule(Item(replace=True))
+
+    await lua.settle(End(message, 1), End(b"1-1", 7, key="a"))
+
+    assert await totals(lua) == {"completed": 0, "failed": 0, "cancelled": 0, "retried": 0}
+
+
+async def listed(lua: Lua) -> list[list[bytes]]:
+    return [loads_netstrings(written) for written in await lua.store.backend.call("LRANGE", lua.keys.failures, 0, -1)]
+
+
+async def test_failures_are_listed_in_short_the_last_one_first(lua: Lua):
+    a, b, c, d = await lua.running(Item("a"), Item("b"), Item("c"), Item("d"))
+    ends = [
+        End(a.message_id, a.generation, key="a", state="failed", outcome=b"f5:Ouch!,", error="Ouch!"),
+        End(b.message_id, b.generation, key="b", state="failed", again="next", outcome=b"f5:Ouch!,", error="Ouch!" * 100),
+        End(c.message_id, c.generation, key="c", state="failed", again="retry", attempt=2, error="Ouch!"),
+        End(d.message_id, d.generation, key="d"),
+    ]
+
+    await lua.settle(*ends)
+    await lua.settle(*ends)
+
+    later, earlier = await listed(lua)
+    assert earlier[1:] == [b"a", b"f", b"w~1", b"1", b"Ouch!"]
+    assert later[1:] == [b"b", b"f", b"w~1", b"1", b"Ouch!" * 40]
+    assert earlier[0] == (await lua.record("a"))["completed_at"].encode()
+
+
+async def test_of_many_failures_the_last_twenty_are_listed(lua: Lua):
+    await lua.schedule(Item())
+    for number in range(30):
+        [entry] = await lua.read()
+        await lua.claim(entry)
+        await lua.settle(End(entry.message_id, entry.generation, state="failed", again="next", outcome=b"f5:Ouch!,", error=f"Ouch {number}!"))
+
+    assert [failure[-1].decode() for failure in await listed(lua)] == [f"Ouch {number}!" for number in range(29, 9, -1)]
+
+
+async def test_where_nothing_is_kept_no_failure_is_listed(lua: Lua):
+    message = await start(lua)
+
+    await lua.settle(End(message, 1, state="failed", outcome=b"f5:Ouch!,", error="Ouch!"), ttl_ms=0)
+
+    assert await listed(lua) == []

@@ -20,6 +20,7 @@ from docket._store.records import Order, StateChange
 from docket.errors import ServerError
 from docket.states import ExecutionState
 from tests._waiting import eventually
+from tests.redis._backends import Ear
 
 
 @asynccontextmanager
@@ -91,6 +92,45 @@ async def test_a_loop_that_was_closed_while_it_listened_stops_nobody(docket_name
         assert await feed.get(10) is not None
 
     assert heard == []
+
+
+async def test_all_channels_that_begin_alike_are_heard_in_every_loop(docket_name: str):
+    async def elsewhere() -> None:
+        async with opened(docket_name) as store:
+            await store.lifecycle.schedule(Order("b", "f", b""))
+
+    async with opened(docket_name) as store:
+        ear, nobody = Ear(), Ear()
+        subscriber = store.backend.subscriber
+        before = subscriber.listening
+        await subscriber.add(store.keys.state(""), ear, prefix=True)
+        await subscriber.add(store.keys.state("*"), nobody, prefix=True)
+        await store.lifecycle.schedule(Order("a", "f", b""))
+        await asyncio.to_thread(in_a_thread(elsewhere).join)
+        await eventually(lambda: len(ear.messages) == 2)
+        await subscriber.remove(store.keys.state(""), ear, prefix=True)
+        await subscriber.remove(store.keys.state("*"), nobody, prefix=True)
+        await store.lifecycle.cancel("a")
+
+        assert len(ear.messages) == 2
+        assert nobody.messages == []
+        assert subscriber.listening == before
+
+
+async def test_a_listener_that_fails_has_missed_it_and_the_script_is_done(docket_name: str, caplog: pytest.LogCaptureFixture):
+    class Deaf(Ear):
+        def on_message(self, message: bytes) -> None:
+            raise RuntimeError("what is this?")
+
+    async with opened(docket_name) as store:
+        deaf, ear = Deaf(), Ear()
+        await store.backend.subscriber.add(store.keys.state("k"), deaf)
+        await store.backend.subscriber.add(store.keys.state("k"), ear)
+
+        assert (await store.lifecycle.schedule(Order("k", "f", b""))).created
+
+        assert (deaf.interruptions, len(ear.messages)) == (1, 1)
+        assert "what is this?" in caplog.text
 
 
 async def test_a_refused_command_is_our_error(docket_name: str):

@@ -1,11 +1,10 @@
-"""One wire for commands, one connection for messages, one per blocking reader."""
+"""One wire for commands, one connection per blocking reader."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
@@ -18,34 +17,7 @@ from docket.errors import InDoubt, NotEntered, RedisUnavailable, ServerError
 from tests._proxy import Proxy, running_proxy
 from tests._servers import RedisServer
 from tests._waiting import eventually
-
-
-class Ear:
-    """This hears."""
-
-    def __init__(self) -> None:
-        self.messages: list[bytes] = []
-        self.interruptions = 0
-
-    def on_message(self, message: bytes) -> None:
-        self.messages.append(message)
-
-    def on_interruption(self) -> None:
-        self.interruptions += 1
-
-
-@asynccontextmanager
-async def opened(url: str, **options: Any) -> AsyncGenerator[Backend]:
-    backend = make_backend(url, clock=SYSTEM, **options)
-    await backend.open()
-    services = [asyncio.create_task(service()) for service in backend.services()]
-    try:
-        yield backend
-    finally:
-        for service in services:
-            service.cancel()
-        await asyncio.wait(services)
-        await backend.aclose()
+from tests.redis._backends import opened
 
 
 @pytest.fixture
@@ -66,7 +38,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence counts as loss after a moment."""
     for module in (wire, server):
         monkeypatch.setattr(module, "RESPONSE_TIMEOUT", 0.1)
-    monkeypatch.setattr(server, "PING_INTERVAL", 0.1)
 
 
 async def test_replies_come_to_those_who_asked(backend: Backend, proxy: Proxy):
@@ -283,147 +254,6 @@ async def test_a_read_that_stays_silent_is_unavailable(backend: Backend, proxy: 
     proxy.silent = False
     assert await reader.call("PING", timeout=0) == b"PONG"
     await reader.aclose()
-
-
-# Messages
-
-
-async def test_messages_reach_every_listener_of_their_channel_until_it_leaves(backend: Backend):
-    first, second, other = Ear(), Ear(), Ear()
-    await backend.subscriber.add("c", first)
-    await backend.subscriber.add("c", second)
-    await backend.subscriber.add("d", other)
-    assert backend.subscriber.connected
-
-    await backend.call("PUBLISH", "c", "one")
-    await eventually(lambda: first.messages == second.messages == [b"one"])
-    await backend.subscriber.remove("c", first)
-    await backend.subscriber.remove("c", first)
-    await backend.call("PUBLISH", "c", "two")
-    await eventually(lambda: second.messages == [b"one", b"two"])
-    await backend.subscriber.remove("c", second)
-    await backend.subscriber.remove("never", second)
-
-    assert first.messages == [b"one"]
-    assert other.messages == []
-
-    async def unsubscribed() -> bool:
-        return await backend.call("PUBSUB", "NUMSUB", "c") == [b"c", 0]
-
-    await eventually(unsubscribed)
-
-
-async def test_after_a_loss_the_subscriptions_stand_again_before_listeners_are_told(backend: Backend, proxy: Proxy):
-    ear = Ear()
-    await backend.subscriber.add("c", ear)
-    await eventually(lambda: ear.interruptions == 1)  # the first connection counts as one
-
-    proxy.cut()
-    await eventually(lambda: ear.interruptions == 2)
-    assert await backend.available(10)
-    await backend.call("PUBLISH", "c", "one")
-
-    await eventually(lambda: ear.messages == [b"one"])
-
-
-async def test_who_subscribes_during_an_outage_hears_afterwards(backend: Backend, proxy: Proxy, monkeypatch: pytest.MonkeyPatch):
-    tried: list[int] = []
-
-    def backoff(attempt: int) -> float:
-        tried.append(attempt)
-        return 0.01
-
-    monkeypatch.setattr(server, "backoff", backoff)
-    await backend.subscriber.add("c", Ear())
-    await proxy.stop()
-    await eventually(lambda: not backend.subscriber.connected)
-    ear = Ear()
-    adding = asyncio.create_task(backend.subscriber.add("d", ear))
-    await eventually(lambda: tried[-1:] > [2])
-    await proxy.start()
-    await adding
-
-    assert await backend.available(10)
-    await backend.call("PUBLISH", "d", "one")
-    await eventually(lambda: ear.messages == [b"one"])
-
-
-async def test_when_all_have_left_a_new_connection_subscribes_to_nothing(backend: Backend, proxy: Proxy):
-    ear = Ear()
-    await backend.subscriber.add("c", ear)
-    await backend.subscriber.remove("c", ear)
-    before = proxy.accepted
-    proxy.cut()
-
-    await eventually(lambda: proxy.accepted == before + 2 and backend.subscriber.connected)
-    await backend.subscriber.add("c", ear)
-
-    assert await backend.available(10)
-    await backend.call("PUBLISH", "c", "one")
-    await eventually(lambda: ear.messages == [b"one"])
-
-
-@pytest.mark.usefixtures("quick")
-async def test_a_silent_connection_for_messages_is_asked_for_a_sign_of_life(backend: Backend, proxy: Proxy):
-    ear = Ear()
-    await backend.subscriber.add("c", ear)
-    before = proxy.accepted
-    await asyncio.sleep(0.35)  # several intervals, each with its answer
-    assert proxy.accepted == before
-
-    proxy.silent = True
-    await eventually(lambda: not backend.subscriber.connected)
-    proxy.silent = False
-
-    await eventually(lambda: ear.interruptions >= 2)
-
-
-async def test_a_subscription_that_is_confirmed_after_its_listener_left_stops_nobody(backend: Backend):
-    other = Ear()
-    await backend.subscriber.add("other", other)
-    adding = asyncio.create_task(backend.subscriber.add("c", Ear()))
-    await asyncio.sleep(0)
-    adding.cancel()
-    await asyncio.wait([adding])
-
-    await backend.call("PUBLISH", "other", "one")
-
-    await eventually(lambda: other.messages == [b"one"])
-
-
-async def test_however_often_a_connection_is_lost_the_next_comes_soon(backend: Backend, proxy: Proxy, monkeypatch: pytest.MonkeyPatch):
-    waited: list[int] = []
-
-    def backoff(attempt: int) -> float:
-        waited.append(attempt)
-        return 0.001
-
-    monkeypatch.setattr(server, "backoff", backoff)
-    ear = Ear()
-    await backend.subscriber.add("c", ear)
-
-    for losses in range(2, 5):
-        proxy.cut()
-        await eventually(lambda losses=losses: ear.interruptions == losses)
-
-    assert waited == [0, 0, 0]
-
-
-async def test_a_subscription_that_cannot_be_sent_is_sent_later(backend: Backend, monkeypatch: pytest.MonkeyPatch):
-    await backend.subscriber.add("c", Ear())
-    connection: Any = getattr(backend.subscriber, "_connection")  # noqa: B009 - the server's own
-
-    async def broken(*args: object, **kwargs: object) -> None:
-        connection._writer.transport.abort()
-        raise OSError("broken pipe")
-
-    monkeypatch.setattr(connection, "send_packed_command", broken)
-    ear = Ear()
-
-    await backend.subscriber.add("d", ear)
-
-    await backend.call("PUBLISH", "d", "one")
-    await eventually(lambda: ear.messages == [b"one"])
 
 
 async def test_dropping_a_connection_that_cannot_be_closed_stops_nobody(caplog: pytest.LogCaptureFixture):

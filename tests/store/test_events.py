@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from docket._store import Store
-from docket._store.events import Feed
-from docket._store.records import ProgressChange, StateChange
+from docket._clock import SYSTEM
+from docket._redis import subscriber as redis_subscriber
+from docket._store import Store, inbox, inspection
+from docket._store import events as module
+from docket._store.events import Feed, Gap, Reading
+from docket._store.inbox import Inbox
+from docket._store.inspection import Inspection
+from docket._store.records import Order, ProgressChange, RunRecord, StateChange
+from docket.errors import NotEntered, RedisUnavailable
 from docket.states import ExecutionState
+from tests._proxy import Proxy
 from tests._waiting import eventually
 from tests.store._work import end, order, soon, start
 
@@ -129,16 +139,301 @@ async def test_signals_that_cannot_be_decoded_stop_nobody(store: Store, caplog: 
 @pytest.mark.only_server("in memory a subscription stands at once")
 async def test_who_is_cancelled_while_subscribing_leaves_nothing_behind(docket_name: str, store: Store):
     subscriber = store.backend.subscriber
-    listening = getattr(subscriber, "_listeners")  # noqa: B009 - the server's own
+    await eventually(lambda: subscriber.listening == 1)  # to what is struck
 
     entering = [
         asyncio.create_task(store.events.feed("k").__aenter__()),
         asyncio.create_task(store.events.signals(on_wake=print, on_cancel=print).__aenter__()),
     ]
     await asyncio.sleep(0)
-    assert len(listening) == 2
+    assert subscriber.listening == 3
     for task in entering:
         task.cancel()
     await asyncio.wait(entering)
 
-    assert listening == {}
+    assert subscriber.listening == 1
+
+
+async def test_what_no_date_can_say_cannot_be_decoded(store: Store):
+    async with store.events.feed("k") as feed:
+        for when in (10**30, -(10**30)):
+            feed.on_message(b"s 1 queued %d    1 0\nk" % when)
+            assert await feed.get(0) is None
+            feed.on_message(b"s 1 completed 1 1 %d  1 1\nkw" % when)
+            assert await feed.get(0) is None
+        feed.on_message(b"s 1 queued 1    1 0\nk")
+        assert isinstance(await feed.get(0), StateChange)
+
+
+async def test_a_successor_that_never_began_is_told_as_such(store: Store):
+    claimed = await start(store)
+    await store.lifecycle.schedule(Order("k", "send", b"args", within=claimed.run))
+    async with store.events.feed("k") as feed:
+        await store.lifecycle.settle(end(claimed, again="end", wide=True))
+        dropped, completed = await next_event(feed), await next_event(feed)
+
+    assert isinstance(dropped, StateChange)
+    assert (dropped.generation, dropped.state, dropped.superseded, dropped.never_began) == (2, ExecutionState.CANCELLED, True, True)
+    assert isinstance(completed, StateChange)
+    assert (completed.generation, completed.superseded, completed.never_began) == (1, False, False)
+
+
+async def test_whoever_waits_as_the_store_is_closed_learns_of_it(docket_name: str, url: str):
+    store = await Store.open(docket_name, url, execution_ttl=timedelta(minutes=1), clock=SYSTEM)
+    async with store.events.feed("k") as feed, store.events.stream() as stream:
+        waiting = [asyncio.create_task(feed.get(None)), asyncio.create_task(stream.get())]
+        await asyncio.sleep(0)
+        await store.aclose()
+
+        for waiter in waiting:
+            with pytest.raises(NotEntered):
+                await waiter
+
+
+class TestTrack:
+    """A track reads the record in its place among the events."""
+
+    async def test_the_record_is_read_at_the_start(self, store: Store):
+        async with store.events.track("k") as track:
+            assert await track.get() == Reading(None, in_place=True)
+
+        await store.lifecycle.schedule(order())
+        async with store.events.track("k") as track:
+            reading = await track.get()
+
+        assert isinstance(reading, Reading)
+        assert reading.in_place
+        assert reading.record is not None
+        assert reading.record.state is ExecutionState.QUEUED
+
+    async def test_what_is_read_is_what_would_be_loaded(self, store: Store):
+        claimed = await start(store, order(payload=b"args" * 100))
+        await store.lifecycle.settle(end(claimed, ExecutionState.FAILED, error="it broke" * 100, wide=True))
+        async with store.events.track("k") as track:
+            reading = await track.get()
+
+        loaded = await store.inspection.load("k")
+        assert isinstance(reading, Reading)
+        assert loaded is not None
+        assert reading.record == replace(loaded, payload=None)
+
+    async def test_events_come_before_the_reading_that_they_are_older_than(self, store: Store):
+        async with store.events.track("k") as track:
+            await store.lifecycle.schedule(order(when_us=await soon(store)))
+            first, second = await track.get(), await track.get()
+            await store.lifecycle.cancel("k")
+            third = await track.get()
+
+        assert isinstance(first, StateChange)
+        assert isinstance(second, Reading)
+        assert second.record is not None
+        assert first.state is second.record.state is ExecutionState.SCHEDULED
+        assert isinstance(third, StateChange)
+
+    async def test_after_a_while_of_quiet_the_record_is_read_again_in_its_place(self, store: Store, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(module, "REREAD_EVERY", 0.02)
+        async with store.events.track("k") as track:
+            readings = [await track.get() for _ in range(3)]
+
+        assert readings == [Reading(None, in_place=True)] * 3
+
+    @pytest.mark.parametrize("what", ["interruption", "garbage", "too much"])
+    async def test_where_something_was_missed_the_record_is_read(self, store: Store, what: str, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(inbox, "ROOM", 1000)
+        async with store.events.track("k") as track:
+            assert await track.get() == Reading(None, in_place=True)
+            if what == "interruption":
+                track.on_interruption()
+            elif what == "garbage":
+                track.on_message(b"garbage")
+            else:
+                track.on_message(b"x" * 1000)
+
+            assert await track.get() == Reading(None, in_place=True)
+
+    async def test_a_mark_that_was_asked_for_before_something_was_missed_says_nothing(self, store: Store, monkeypatch: pytest.MonkeyPatch):
+        async with store.events.track("k") as track:
+            look = Inspection.look
+
+            async def look_and_miss(self: Inspection, key: str, channel: str, mark: int) -> RunRecord | None:
+                if mark > 1:
+                    return await look(self, key, channel, mark)
+                track.on_interruption()  # behind it comes the mark
+                found = await look(self, key, channel, mark)
+                await store.lifecycle.schedule(order())
+                return found
+
+            monkeypatch.setattr(Inspection, "look", look_and_miss)
+            change, reading = await track.get(), await track.get()
+
+        assert isinstance(change, StateChange)
+        assert isinstance(reading, Reading)
+        assert reading.record is not None
+
+    @pytest.mark.only_server("in memory messages always come through")
+    async def test_while_messages_do_not_come_through_the_record_is_read_on_and_on(
+        self, far_store: Store, proxy: Proxy, url_of_the_server: str, docket_name: str, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(module, "MARK_PATIENCE", 0.05)
+        near = await Store.open(docket_name, url_of_the_server, execution_ttl=timedelta(minutes=1), clock=SYSTEM)
+        monkeypatch.setattr(far_store.events, "_inspection", near.inspection)  # commands come through
+        async with far_store.events.track("k") as track:
+            assert await track.get() == Reading(None, in_place=True)
+            proxy.silent = True
+            track.on_interruption()
+            await near.lifecycle.schedule(order(when_us=await soon(near)))
+            blind = await track.get()
+            await near.lifecycle.cancel("k")
+            blinder = await track.get()
+            proxy.silent = False
+            seeing = await track.get()
+            while not (isinstance(seeing, Reading) and seeing.in_place):  # what comes late is older than what was read
+                assert isinstance(seeing, Reading)
+                seeing = await track.get()
+
+        for reading, state, in_place in ((blind, "scheduled", False), (blinder, "cancelled", False), (seeing, "cancelled", True)):
+            assert isinstance(reading, Reading)
+            assert reading.record is not None
+            assert (reading.record.state.value, reading.in_place) == (state, in_place)
+        await near.aclose()
+
+    async def test_a_mark_that_stays_away_while_events_come_makes_no_old_record_news(self, store: Store, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(module, "MARK_PATIENCE", 0.05)
+        marks = 0
+        take = Inbox.mark
+
+        def lose_the_first(self: Inbox, number: int) -> None:
+            nonlocal marks
+            marks += 1
+            if marks > 1:
+                take(self, number)
+
+        monkeypatch.setattr(Inbox, "mark", lose_the_first)
+        async with store.events.track("k") as track:
+            getting = asyncio.create_task(track.get())
+            await eventually(lambda: marks == 1)
+            await store.lifecycle.schedule(order())
+            change, reading = await getting, await track.get()
+
+        assert isinstance(change, StateChange)
+        assert isinstance(reading, Reading)
+        assert reading.in_place
+        assert reading.record is not None
+
+    @pytest.mark.only_server("in memory there are no outages")
+    async def test_an_outage_is_waited_out(self, far_store: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(inspection, "READ_PATIENCE", 0.05)
+        await far_store.lifecycle.schedule(order())
+        async with far_store.events.track("k") as track:
+            await track.get()
+            await proxy.stop()
+            track.on_interruption()
+            getting = asyncio.create_task(track.get())
+            await asyncio.sleep(0.2)  # several patiences
+            assert not getting.done()
+            await proxy.start()
+            reading = await getting
+
+        assert isinstance(reading, Reading)
+        assert reading.record is not None
+
+    async def test_whoever_leaves_listens_to_nothing_any_more(self, store: Store):
+        subscriber = store.backend.subscriber
+        await eventually(lambda: subscriber.listening == 1)  # to what is struck
+        async with store.events.feed("other"):
+            before = subscriber.listening
+            async with store.events.track("k") as track:
+                await track.get()
+                assert subscriber.listening == before + 2
+
+            assert subscriber.listening == before
+
+
+class TestStream:
+    """A stream gives the events of all tasks."""
+
+    async def test_the_events_of_all_tasks_come_in_order(self, store: Store):
+        async with store.events.stream() as stream:
+            claimed = await start(store, order("a"))
+            await store.lifecycle.schedule(order("b", when_us=await soon(store)))
+            await store.progress.update("a", claimed.run, add=1)
+            await store.lifecycle.settle(end(claimed))
+            found = [await stream.get() for _ in range(5)]
+
+        told = [(each.key, each.state.value if isinstance(each, StateChange) else "progress") for each in found if not isinstance(each, Gap)]
+        assert told == [("a", "queued"), ("a", "running"), ("b", "scheduled"), ("a", "progress"), ("a", "completed")]
+
+    async def test_another_dockets_events_are_not_heard_whatever_its_name(self, url: str, docket_name: str):
+        stores = [await Store.open(f"{docket_name}{end}", url, execution_ttl=timedelta(minutes=1), clock=SYSTEM) for end in ("*", "?", "[a]", "a", "", "\\*")]
+        for own in stores:
+            async with own.events.stream() as stream:
+                for store in stores:
+                    await store.lifecycle.schedule(order("k", replace=True))
+                await own.lifecycle.schedule(order("last"))
+                heard = [await stream.get()]
+                while not (isinstance(heard[-1], StateChange) and heard[-1].key == "last"):
+                    heard.append(await stream.get())
+            assert 2 <= len(heard) <= 3  # the run that was replaced, the one in its place, and the last
+        for store in stores:
+            await store.lifecycle.cancel("k")
+            await store.lifecycle.cancel("last")
+            await store.aclose()
+
+    async def test_garbage_leaves_a_gap_of_one(self, store: Store, caplog: pytest.LogCaptureFixture):
+        async with store.events.stream() as stream:
+            await store.backend.script("progress", [store.keys.run("k")], (store.keys.state(""), "k", "", "", 1, "", "", "", ""))
+            stream.on_message(b"garbage")
+
+            assert await stream.get() == Gap("undecodable", 1)
+
+        assert "cannot be decoded" in caplog.text
+
+    @pytest.mark.only_server("in memory no connection is lost")
+    async def test_a_lost_connection_leaves_a_gap_and_then_events_come_again(self, far_store: Store, proxy: Proxy):
+        async with far_store.events.stream() as stream:
+            proxy.cut()
+            assert await stream.get() == Gap("disconnected")
+
+            await far_store.lifecycle.schedule(order())
+            assert isinstance(await stream.get(), StateChange)
+
+    @pytest.mark.only_server("in memory a subscription stands at once")
+    async def test_a_subscription_that_does_not_come_to_stand_is_refused(self, far_store: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(redis_subscriber, "RESPONSE_TIMEOUT", 0.05)
+        proxy.silent = True
+
+        with pytest.raises(RedisUnavailable, match="cannot be listened to"):
+            async with far_store.events.stream():
+                pytest.fail("never")
+        proxy.silent = False
+
+    async def test_one_that_may_stand_later_is_not_waited_for(self, store: Store, monkeypatch: pytest.MonkeyPatch):
+        subscriber = store.backend.subscriber
+        await eventually(lambda: subscriber.listening == 1)  # to what is struck
+        before = subscriber.listening
+        add = type(subscriber).add
+
+        async def stand_later(self: Any, channel: str, listener: Any, *, prefix: bool = False) -> bool:
+            await add(self, channel, listener, prefix=prefix)
+            return False
+
+        monkeypatch.setattr(type(subscriber), "add", stand_later)
+
+        with pytest.raises(RedisUnavailable):
+            await store.events.stream().__aenter__()
+        assert subscriber.listening == before
+
+    @pytest.mark.only_server("in memory no connection is lost")
+    async def test_what_was_lost_before_is_no_gap(self, far_store: Store, proxy: Proxy):
+        async with far_store.events.stream():
+            await proxy.stop()
+            await eventually(lambda: not far_store.backend.subscriber.connected)
+            later = far_store.events.stream()
+            entering = asyncio.create_task(later.__aenter__())
+            await asyncio.sleep(0)
+            await proxy.start()
+            await entering
+            await far_store.lifecycle.schedule(order())
+
+            assert isinstance(await later.get(), StateChange)
+            await later.__aexit__()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
+from docket._clock import SYSTEM
 from docket._store import Store
-from docket._store.records import Claimed, Order, Outcome, RunRecord
+from docket._store.records import Applicant, Claimed, Counts, Order, Outcome, Requirement, RunRecord
+from docket.errors import ServerError
 from docket.states import ExecutionState
-from tests.store._work import INSTANCE, end, fetch, order, soon, start
+from tests.store._interleaving import after_command
+from tests.store._work import HOUR_US, INSTANCE, end, fetch, order, soon, start
 
 
 async def test_of_a_key_that_was_never_used_nothing_is_known(store: Store):
@@ -70,3 +74,104 @@ async def test_a_retry_tells_the_error_so_far_and_its_end_only_its_own(store: St
 
     assert record is not None
     assert (record.error, record.outcome) == (None, Outcome(ExecutionState.COMPLETED))
+
+
+async def test_arguments_belong_to_the_run_that_is_told_also_when_it_moves_on_meanwhile(store: Store, monkeypatch: pytest.MonkeyPatch):
+    await store.lifecycle.schedule(order(payload=b"x" * 100))
+
+    async def is_replaced() -> None:
+        await store.lifecycle.schedule(order(payload=b"y" * 100, replace=True))
+
+    after_command(monkeypatch, store, "HGETALL", is_replaced)
+
+    record = await store.inspection.load("k")
+
+    assert record is not None
+    assert (record.generation, record.payload) == (2, b"y" * 100)
+
+
+async def test_an_outcome_belongs_to_the_run_that_is_told_also_when_it_ends_meanwhile(store: Store, monkeypatch: pytest.MonkeyPatch):
+    claimed = await start(store, order(payload=b"x" * 100))
+
+    async def ends() -> None:
+        await store.lifecycle.settle(end(claimed, ExecutionState.FAILED, error="why", value=b"v" * 100))
+
+    after_command(monkeypatch, store, "HGETALL", ends)
+
+    record = await store.inspection.load("k")
+
+    assert record is not None
+    assert (record.payload, record.outcome) == (b"x" * 100, Outcome(ExecutionState.FAILED, "why", b"v" * 100))
+
+
+async def test_what_goes_while_it_is_read_is_not_known(store: Store, monkeypatch: pytest.MonkeyPatch):
+    await store.lifecycle.schedule(order(payload=b"x" * 100))
+
+    async def goes() -> None:
+        await store.backend.call("DEL", store.keys.run("k"), store.keys.payload("k"))
+
+    after_command(monkeypatch, store, "HGETALL", goes)
+
+    assert await store.inspection.load("k") is None
+
+
+# Counting
+
+
+async def now_us(store: Store) -> int:
+    return await soon(store) - HOUR_US
+
+
+async def test_nothing_is_counted_before_anything_was_there(store: Store, docket_name: str, url: str):
+    fresh = await Store.open(f"{docket_name}-fresh", url, execution_ttl=timedelta(minutes=1), clock=SYSTEM)
+
+    for each in (store, fresh):
+        assert await each.inspection.counts(await now_us(each)) == Counts(0, 0, 0, 0, 0, 0, 0, 0)
+    await fresh.aclose()
+
+
+async def test_runs_are_counted_by_where_they_stand_and_how_they_ended(store: Store):
+    await store.lifecycle.schedule_many([order(key) for key in "abcdef"])
+    claimed = await store.lifecycle.claim(INSTANCE, await fetch(store))
+    one_at_a_time = (Requirement("concurrency", "x", "1"),)
+    for each in claimed[:3]:
+        assert isinstance(each, Claimed)
+        await store.limits.admit(Applicant(each.run, each.message_id, one_at_a_time, HOUR_US))
+    completes, fails, is_tried_again = claimed[3:]
+    assert isinstance(completes, Claimed) and isinstance(fails, Claimed) and isinstance(is_tried_again, Claimed)
+    await store.lifecycle.settle(end(completes))
+    await store.lifecycle.settle(end(fails, ExecutionState.FAILED))
+    await store.lifecycle.settle(replace(end(is_tried_again, ExecutionState.FAILED, again="retry"), when_us=await soon(store)))
+    now = await now_us(store)
+    await store.lifecycle.schedule_many([order("g"), order("h"), order("late", when_us=now + HOUR_US), order("i", when_us=now + HOUR_US)])
+    await store.lifecycle.cancel("i")
+    await store.backend.call("ZADD", store.keys.queue, now - 1, "late")
+
+    counts = await store.inspection.counts(now)
+
+    assert counts == Counts(scheduled=2, queued=2, running=1, waiting=2, completed=1, failed=1, cancelled=1, retried=1, overdue=1)
+    assert counts.live == 7
+
+
+async def test_a_broken_stream_is_not_counted_as_an_empty_one(store: Store):
+    await store.backend.call("DEL", store.keys.stream)
+    await store.backend.call("SET", store.keys.stream, "no stream")
+
+    with pytest.raises(ServerError):
+        await store.inspection.counts(0)
+
+    await store.backend.call("DEL", store.keys.stream)
+
+
+@pytest.mark.only_server("on memory there is one clock")
+async def test_the_time_is_the_servers_and_it_is_not_asked_every_time(store: Store, monkeypatch: pytest.MonkeyPatch):
+    before = await now_us(store)
+    told = [await store.inspection.server_now_us()]
+
+    async def is_not_asked() -> None:
+        pytest.fail("it was asked again")
+
+    after_command(monkeypatch, store, "TIME", is_not_asked)
+    told.append(await store.inspection.server_now_us())
+
+    assert before <= told[0] <= told[1] <= await now_us(store) + 1000

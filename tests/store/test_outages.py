@@ -229,7 +229,7 @@ async def test_a_claim_that_is_no_longer_wanted_is_given_up(far_store: Store, pr
 async def test_reading_through_an_outage_is_unavailable_and_then_goes_on(far_store: Store, proxy: Proxy):
     reader = far_store.delivery.reader()
     reading = asyncio.create_task(far_store.delivery.read(reader, INSTANCE, 10, 10_000))
-    await eventually(lambda: proxy.connections == 2)
+    await eventually(lambda: proxy.connections == 3)
     proxy.cut()
 
     with pytest.raises(RedisUnavailable):

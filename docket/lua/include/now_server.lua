@@ -2,3 +2,4 @@
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local now_text = string.format('%.0f', now)
+local lease_now = now

@@ -11,3 +11,13 @@ local function pick(record, ...)
   end
   return values
 end
+
+-- How many fields a hash has. The in-process engine has no HLEN.
+local function size(hash)
+  return #redis.call('HGETALL', hash) / 2
+end
+
+-- How long a text is. The in-process engine has no STRLEN.
+local function length(key)
+  return #(redis.call('GET', key) or '')
+end

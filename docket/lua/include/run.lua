@@ -2,7 +2,7 @@
 -- Every script passes ARGV[2]: the prefix of the state channels.
 local LIVE = { scheduled = true, queued = true, running = true }
 local SUCCESSOR = { 'next_generation', 'next_function', 'next_when', 'next_payload', 'next_large', 'next_trace', 'next_token' }
-local OF_A_CLAIM = { 'worker', 'message', 'started_at', 'current', 'total', 'note', 'updated_at', 'report' }
+local OF_A_CLAIM = { 'parked', 'worker', 'message', 'started_at', 'current', 'total', 'note', 'updated_at', 'report' }
 
 local function read(record)
   local flat = redis.call('HGETALL', record)
@@ -20,6 +20,7 @@ end
 
 -- Tells whoever watches a key what became of one generation. The full shape, always. Free text stands behind the line that gives
 -- its lengths, so that one concatenation makes the whole: this is on the road of every task, three times.
+-- superseded: '1' where another run took its place; '2' where it was to follow another and was dropped, '3' where it was to follow and was cancelled; else ''.
 local function tell(key, generation, state, when, worker, started_at, completed_at, error, superseded)
   publish(ARGV[2] .. key, 's ' .. generation .. ' ' .. state .. ' ' .. when .. ' ' .. started_at .. ' ' .. completed_at .. ' ' .. superseded
     .. ' ' .. #key .. ' ' .. #worker .. '\n' .. key .. worker .. error)
@@ -29,10 +30,15 @@ local function announce(key, generation, state, run, completed_at, error, supers
   tell(key, generation, state, run.when or '', run.worker or '', run.started_at or '', completed_at or '', error or '', superseded or '')
 end
 
+-- What the record remembers of the run before: whoever was not there to hear of its end reads it here.
+local function remembered(generation, word, moment)
+  return generation .. ' ' .. word .. ' ' .. moment
+end
+
 -- A run that never came to be (its replacement or the end of its predecessor's attempt took its place) has an end too.
 local function announce_dropped_successor(key, run)
   if run.next_generation then
-    announce(key, run.next_generation, 'cancelled', { when = run.next_when }, now_text, '', '1')
+    announce(key, run.next_generation, 'cancelled', { when = run.next_when }, now_text, '', '2')
   end
 end
 

@@ -1,0 +1,50 @@
+-- Runs again what failed or was cancelled: a new run under its key, of its first attempt, with the same arguments and the same trace.
+-- KEYS: stream, meta, record, payload, outcome of the run that ended
+-- ARGV: now, state channels, ttl_ms, key, generation of the run that ended, token
+-- Replies: {'created', generation, state, when} | {'wrong', state} | {'superseded'} | {'gone'}
+-- Events: state (queued). A repeat (same token) answers as the first time did.
+-- How the other run ended is kept beside the record, for whoever still asks for its result.
+--@include run
+
+local ENDS = { failed = 'f', cancelled = 'x' }
+
+local function main()
+  local run = read(KEYS[3])
+  if not run.state then
+    return { 'gone' }
+  end
+  if run.token == ARGV[6] then
+    return { 'created', tonumber(run.generation), run.state, run.when }
+  end
+  if run.generation ~= ARGV[5] then
+    return { 'superseded' }
+  end
+  if not ENDS[run.state] then
+    return { 'wrong', run.state }
+  end
+  local payload = run.large and redis.call('GET', KEYS[4])
+  if run.large and not payload then
+    return { 'gone' }
+  end
+
+  local generation = redis.call('HINCRBY', KEYS[2], 'generation', 1)
+  if not run.beside then
+    redis.call('SET', KEYS[5], run.outcome or (ENDS[run.state] .. '0:,'), 'PX', ARGV[3])
+  end
+  if payload then
+    redis.call('SET', KEYS[4], payload) -- without the expiry it had
+  end
+  local state = enqueue(KEYS[1], '', ARGV[4], generation, now_text)
+  local fields = { 'state', state, 'generation', generation, 'function', run['function'], 'when', now_text, 'token', ARGV[6],
+    'earlier', remembered(run.generation, run.state, run.completed_at or '') }
+  for _, name in ipairs({ 'payload', 'large', 'trace' }) do
+    if run[name] then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = run[name]
+    end
+  end
+  redis.call('DEL', KEYS[3])
+  redis.call('HSET', KEYS[3], unpack(fields))
+  announce(ARGV[4], generation, state, { when = now_text })
+  return { 'created', generation, state, now_text }
+end
