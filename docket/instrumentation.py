@@ -7,13 +7,15 @@ when to open a span is decided where the step happens.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Thread
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from opentelemetry import metrics, trace
 from opentelemetry.propagators.textmap import Getter, Setter
+from opentelemetry.util.types import AttributeValue
 
 from docket.errors import InvalidOption, LoadError
 
@@ -43,11 +45,14 @@ __all__ = [
     "TASK_DURATION",
     "TASK_PUNCTUALITY",
     "healthcheck_server",
+    "is_metered",
     "is_traced",
     "message_getter",
     "message_setter",
+    "messaging_attributes",
     "meter",
     "metrics_server",
+    "span",
     "tracer",
     "worker_tracer",
 ]
@@ -71,8 +76,15 @@ TASKS_RETRIED = meter.create_counter("docket_tasks_retried", description="Runs p
 TASKS_PERPETUATED = meter.create_counter("docket_tasks_perpetuated", description="Runs that scheduled their next one", unit="1")
 REDIS_DISRUPTIONS = meter.create_counter("docket_redis_disruptions", description="Times that Redis went away", unit="1")
 
-TASK_DURATION = meter.create_histogram("docket_task_duration", description="How long a run took", unit="s")
-TASK_PUNCTUALITY = meter.create_histogram("docket_task_punctuality", description="How long after it was due a run started", unit="s")
+_NO_SPAN = nullcontext(trace.INVALID_SPAN)
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
+"""The buckets' upper bounds: tasks take from a millisecond to an hour. OpenTelemetry's own are meant for milliseconds."""
+
+TASK_DURATION = meter.create_histogram("docket_task_duration", description="How long a run took", unit="s", explicit_bucket_boundaries_advisory=_SECONDS)
+TASK_PUNCTUALITY = meter.create_histogram(
+    "docket_task_punctuality", description="How long after it was due a run started", unit="s", explicit_bucket_boundaries_advisory=_SECONDS
+)
 
 TASKS_RUNNING = meter.create_up_down_counter("docket_tasks_running", description="Tasks running now", unit="1")
 STRIKES_IN_EFFECT = meter.create_up_down_counter("docket_strikes_in_effect", description="Strikes in effect now", unit="1")
@@ -85,6 +97,50 @@ CACHE_SIZE = meter.create_gauge("docket_cache_size", description="Entries in doc
 def is_traced() -> bool:
     """This says whether spans go anywhere: a span that nobody records would still cost its making."""
     return not isinstance(trace.get_tracer_provider(), (trace.ProxyTracerProvider, trace.NoOpTracerProvider))
+
+
+def is_metered() -> bool:
+    """This says whether anybody listens to the instruments: the API's own meter providers drop what they are told."""
+    return not type(metrics.get_meter_provider()).__module__.startswith("opentelemetry.metrics")
+
+
+class Listeners:
+    """This remembers who listens, for a second: to look takes as long as a twentieth of an `add`."""
+
+    __slots__ = ("_until", "metered", "traced")
+
+    def __init__(self) -> None:
+        self._until = 0.0
+        self.metered = False
+        """Whether metrics go anywhere."""
+        self.traced = False
+        """Whether spans go anywhere."""
+
+    def now(self) -> Listeners:
+        """This looks again, if it is time to."""
+        now = monotonic()
+        if now >= self._until:
+            self._until = now + 1.0
+            self.metered, self.traced = is_metered(), is_traced()
+        return self
+
+
+def span(name: str, attributes: Mapping[str, AttributeValue]) -> AbstractContextManager[trace.Span]:
+    """This is a span of one call of a caller's, if spans go anywhere."""
+    return tracer.start_as_current_span(name, attributes=attributes) if is_traced() else _NO_SPAN
+
+
+def messaging_attributes(docket: str, operation: str, kind: str) -> dict[str, str]:
+    """This gives what OpenTelemetry's semantic conventions for messaging ask of a span; `kind` is `send` or `process`.
+
+    See https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/.
+    """
+    return {
+        "messaging.system": "docket",
+        "messaging.destination.name": docket,
+        "messaging.operation.name": operation,
+        "messaging.operation.type": kind,
+    }
 
 
 class _MessageGetter(Getter[dict[bytes, bytes]]):
@@ -110,13 +166,19 @@ message_setter: Setter[dict[bytes, bytes]] = _MessageSetter()
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 - probes and scrapers come from outside the container
 
 
-def _always() -> bool:
-    return True
+Check = Callable[[], "str | None"]
+"""This says why something is not as it should be; None: it is."""
+
+
+def _always_fine() -> str | None:
+    return None
 
 
 @contextmanager
-def healthcheck_server(host: str = _EVERYWHERE, port: int | None = None, alive: Callable[[], bool] = _always) -> Generator[int | None, None, None]:
-    """This answers every GET with 200 while `alive()` says so and with 503 otherwise, from a thread of its own.
+def healthcheck_server(
+    host: str = _EVERYWHERE, port: int | None = None, *, live: Check = _always_fine, ready: Check = _always_fine
+) -> Generator[int | None, None, None]:
+    """This answers `GET /livez` and `GET /readyz` (and `/`, the same as `/readyz`), from a thread of its own: 200, or 503 and why not.
 
     Gives the port (0 asks for a free one); without a port it does nothing and gives None. Raises `InvalidOption` when
     the port cannot be had.
@@ -128,15 +190,27 @@ def healthcheck_server(host: str = _EVERYWHERE, port: int | None = None, alive: 
     # late: a quarter of a command's start-up time, for one option
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+    checks = {"/livez": live, "/readyz": ready, "/": ready}
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            healthy = alive()
-            body = b"OK" if healthy else b"unhealthy"
-            self.send_response(200 if healthy else 503)
-            self.send_header("Content-Type", "text/plain")
+            check = checks.get(self.path.partition("?")[0])
+            if check is None:
+                self._answer(404, "there are /livez, /readyz and /")
+                return
+            trouble = check()
+            self._answer(200 if trouble is None else 503, trouble or "OK")
+
+        do_HEAD = do_GET  # noqa: N815 - the name is the base class's
+
+        def _answer(self, status: int, text: str) -> None:
+            body = text.encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "text/plain; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
             """Probes come every few seconds; they are no news."""
@@ -194,6 +268,7 @@ def _cannot_listen(purpose: str, host: str, port: int, exc: OSError) -> InvalidO
 
 @functools.cache  # OpenTelemetry takes one meter provider per process
 def _export_through(reader: type[PrometheusMetricReader]) -> None:
-    from opentelemetry.sdk.metrics import MeterProvider  # late, as above
+    from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider  # late, as above
 
-    metrics.set_meter_provider(MeterProvider(metric_readers=[reader()]))
+    # Without exemplars, which cost as much as a counter and of which Prometheus' text form shows nothing
+    metrics.set_meter_provider(MeterProvider(metric_readers=[reader()], exemplar_filter=AlwaysOffExemplarFilter()))

@@ -16,6 +16,7 @@ from docket._options import WorkerOptions, default_worker_name
 from docket._threads import Threads
 from docket._worker._crew import Crew
 from docket._worker._finish import Finish
+from docket._worker._gauges import Gauges
 from docket._worker._heartbeat import Heartbeat
 from docket._worker._intake import Intake
 from docket._worker._launch import launch
@@ -24,7 +25,7 @@ from docket._worker._mover import Mover
 from docket._worker._perpetuals import Perpetuals
 from docket._worker._plans import Plans, checked_dependencies
 from docket._worker._reclaimer import Reclaimer
-from docket._worker._report import log_tasks
+from docket._worker._report import Report, log_tasks
 from docket._worker._run import Runner
 from docket._worker._runs import Runs
 from docket.dependencies._overrides import StandIns
@@ -69,6 +70,7 @@ class Worker:
         dependencies: Mapping[str, Any] | Sequence[Any] | None = None,
         message_batch: int = WorkerOptions.message_batch,
         cleanup_timeout: timedelta = WorkerOptions.cleanup_timeout,
+        liveness_timeout: timedelta = WorkerOptions.liveness_timeout,
         threads: int | None = WorkerOptions.threads,
     ) -> None:
         self.docket = docket
@@ -83,6 +85,7 @@ class Worker:
             enable_internal_instrumentation=enable_internal_instrumentation,
             message_batch=message_batch,
             cleanup_timeout=cleanup_timeout,
+            liveness_timeout=liveness_timeout,
             threads=threads,
         )
         self.fallback_task = fallback_task
@@ -142,7 +145,20 @@ class Worker:
 
     def is_claiming(self) -> bool:
         """This says whether the worker can take on work now: it runs, is not being stopped, and Redis answers. Safe to call from another thread."""
-        return self._intake is not None and not self._stopping and self.docket.is_connected
+        return self.not_ready() is None
+
+    def not_ready(self) -> str | None:
+        """This says in words why the worker cannot take on work now; None: it can. Safe to call from another thread."""
+        intake = self._intake
+        if self._stopping:
+            return "draining: told to stop, finishing what is running"
+        if not self.docket.is_connected:
+            return "Redis is unavailable"
+        if not self.docket.strike_list.is_loaded:
+            return "the strikes are not loaded"
+        if intake is None or not intake.has_begun:
+            return "starting"
+        return intake.trouble
 
     def stop(self) -> None:
         """This stops fetching; what is running goes on to its end, and the `run_` method then returns. Safe to repeat."""
@@ -184,14 +200,16 @@ class Worker:
         bind_worker(self.docket.name, self.name)
         crew = Crew(self, self.docket, self.options)
         plans = Plans(crew.registry, self.dependencies, self.fallback_task)
-        runner = Runner(crew, shared, threads, plans.find, limits)
+        report = Report(crew, plans.is_registered)
+        runner = Runner(crew, report, shared, threads, plans.find, limits)
         runs = Runs(self.concurrency, runner.perform)
         finished = Finish(crew, plans) if until_finished else None
-        intake = self._intake = Intake(crew, runs, finished.reached if finished else None)
+        intake = self._intake = Intake(crew, runs, report, finished.reached if finished else None)
         if self._stopping:
             intake.stop()
         mover, leases = Mover(crew), Leases(crew, runs, intake.interrupt)
-        claiming: list[Service] = [mover, Heartbeat(crew), Reclaimer(crew)]
+        claiming: list[Service] = [mover, Heartbeat(crew, lambda: intake.trouble), Reclaimer(crew)]
+        gauges = Gauges(crew)
         if self.options.schedule_automatic_tasks:
             claiming.append(Perpetuals(crew))
         try:
@@ -199,6 +217,7 @@ class Worker:
                 return
             async with crew.store.events.signals(on_wake=mover.wake, on_cancel=runs.stop), anyio.create_task_group() as holding:
                 holding.start_soon(leases.run)
+                holding.start_soon(gauges.run)
                 async with anyio.create_task_group() as fetching:
                     for service in claiming:
                         fetching.start_soon(service.run)
@@ -210,6 +229,8 @@ class Worker:
             self._intake = None
             with anyio.CancelScope(shield=True):
                 await self._drain(crew, runs)
+                gauges.leave()
+                report.tally.flush()
                 await self._depart(crew)
 
     async def _begin(self, crew: Crew, leases: Leases, services: Sequence[Service], intake: Intake) -> bool:
@@ -264,6 +285,7 @@ class Worker:
         message_batch: int | None = None,
         dependencies: Mapping[str, Any] | Sequence[Any] | str | None = None,
         cleanup_timeout: timedelta | None = None,
+        liveness_timeout: timedelta | None = None,
         threads: int | None = None,
         execution_ttl: timedelta | None = None,
         heartbeat_interval: timedelta | None = None,
@@ -286,7 +308,8 @@ class Worker:
                 "name": name, "concurrency": concurrency, "redelivery_timeout": redelivery_timeout, "reconnection_delay": reconnection_delay,
                 "minimum_check_interval": minimum_check_interval, "scheduling_resolution": scheduling_resolution,
                 "schedule_automatic_tasks": schedule_automatic_tasks, "enable_internal_instrumentation": enable_internal_instrumentation,
-                "message_batch": message_batch, "cleanup_timeout": cleanup_timeout, "threads": threads,
+                "message_batch": message_batch, "cleanup_timeout": cleanup_timeout, "liveness_timeout": liveness_timeout,
+                "threads": threads,
             },
             tasks=tasks, fallback_task=fallback_task, dependencies=dependencies, until_finished=until_finished,
             healthcheck_port=healthcheck_port, metrics_port=metrics_port,

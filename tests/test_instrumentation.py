@@ -1,5 +1,6 @@
 """Instruments, trace context in messages, and the two servers of a worker."""
 
+import http.client
 import os
 import subprocess
 import sys
@@ -50,14 +51,32 @@ def test_without_a_port_nothing_is_served():
         assert metrics is None
 
 
-def test_a_health_check_is_answered_by_who_is_asked():
-    healthy = True
+def test_alive_and_ready_are_two_questions():
+    trouble = {"live": "", "ready": ""}
 
-    with healthcheck_server("127.0.0.1", 0, alive=lambda: healthy) as port:
-        assert get(port) == get(port, "/readyz") == (200, "OK")
+    with healthcheck_server("127.0.0.1", 0, live=lambda: trouble["live"] or None, ready=lambda: trouble["ready"] or None) as port:
+        assert get(port) == get(port, "/readyz") == get(port, "/livez?verbose") == (200, "OK")
 
-        healthy = False
-        assert get(port) == (503, "unhealthy")
+        trouble["ready"] = "draining"
+        assert get(port) == get(port, "/readyz") == (503, "draining")
+        assert get(port, "/livez") == (200, "OK")
+
+        trouble["live"] = "the event loop has not turned for 31 s"
+        assert get(port, "/livez") == (503, trouble["live"])
+
+
+def test_other_paths_are_told_which_there_are():
+    with healthcheck_server("127.0.0.1", 0) as port:
+        assert get(port, "/metrics") == (404, "there are /livez, /readyz and /")
+
+
+def test_a_probe_may_ask_for_the_head_only():
+    with healthcheck_server("127.0.0.1", 0, ready=lambda: "starting") as port:
+        connection = http.client.HTTPConnection("127.0.0.1", port or 0, timeout=5)
+        connection.request("HEAD", "/readyz")
+        response = connection.getresponse()
+        assert (response.status, response.read()) == (503, b"")
+        connection.close()
 
 
 def test_a_health_check_is_fine_when_nobody_is_asked():

@@ -52,6 +52,11 @@ async def test_adding_opens_a_span_and_the_run_links_to_it(docket: Docket, spans
         "docket.attempt": 1,
         "code.function.name": "send",
         "docket.disposition": "scheduled",
+        "messaging.system": "docket",
+        "messaging.destination.name": docket.name,
+        "messaging.operation.name": "add",
+        "messaging.operation.type": "send",
+        "messaging.message.id": "k",
     }
     found = await docket.get_execution("k")
     assert found is not None
@@ -71,7 +76,17 @@ async def test_a_batch_opens_one_span(docket: Docket, spans: InMemorySpanExporte
     await docket.replace_many([])
 
     span = named(spans)["docket.add_many"]
-    assert dict(span.attributes or {}) == {"docket.name": docket.name, "docket.batch.count": 3}
+    assert dict(span.attributes or {}) == {
+        "docket.name": docket.name,
+        "docket.batch.count": 3,
+        "docket.batch.stricken": 0,
+        "messaging.batch.message_count": 3,
+        "messaging.system": "docket",
+        "messaging.destination.name": docket.name,
+        "messaging.operation.name": "add_many",
+        "messaging.operation.type": "send",
+    }
+    assert span.kind is trace.SpanKind.PRODUCER
     found = await docket.get_execution(executions[0].key)
     assert found is not None
     assert [link.context.span_id for link in found.incoming_span_links()] == [span_id(span)]

@@ -7,25 +7,30 @@ from typing import TYPE_CHECKING
 from docket._worker._service import Service
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from docket._worker._crew import Crew
 
 __all__ = ["Heartbeat"]
 
 
 class Heartbeat(Service):
-    """This announces the worker."""
+    """This announces the worker, for as long as nothing keeps it from claiming work."""
 
     name = "heartbeat"
     at_start = True
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, crew: Crew, trouble: Callable[[], str | None] = lambda: None) -> None:
         super().__init__(crew)
+        self._trouble = trouble
         self._announced: tuple[str, frozenset[str]] | None = None
 
     async def tick(self) -> float:
         crew = self._crew
         options = crew.docket.options
         interval = options.heartbeat_interval.total_seconds()
+        if self._trouble() is not None:
+            return interval
         announcement = (crew.instance, frozenset(crew.registry.functions))
         ttl_ms = int(interval * (options.missed_heartbeats + 1) * 1000)
         tasks = None if announcement == self._announced else announcement[1]

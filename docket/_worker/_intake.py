@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from docket import instrumentation
 from docket._redis.batcher import BATCH_ITEMS
 from docket._redis.wire import backoff
 from docket._store.records import Claimed
-from docket._worker._report import Report
 from docket.errors import DocketError, RedisUnavailable, ServerError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from docket._store.records import Delivery
     from docket._worker._crew import Crew
+    from docket._worker._report import Report
     from docket._worker._runs import Runs
 
 __all__ = ["Intake"]
@@ -43,7 +44,7 @@ class Intake:
     The claim of one batch and the read of the next overlap, so that the server and this process work at the same time.
     """
 
-    def __init__(self, crew: Crew, runs: Runs, finished: Callable[[], Awaitable[bool]] | None) -> None:
+    def __init__(self, crew: Crew, runs: Runs, report: Report, finished: Callable[[], Awaitable[bool]] | None) -> None:
         self._crew = crew
         self._runs = runs
         self._finished = finished
@@ -51,7 +52,7 @@ class Intake:
         # in process there is nobody to overlap with
         self._most = min(crew.options.message_batch, BATCH_ITEMS, concurrency if crew.store.is_memory else max(LEAST_BATCH, (concurrency + 1) // 2))
         self._reader = crew.store.delivery.reader()
-        self._report = Report(crew)
+        self._report = report
         self._reading: anyio.CancelScope | None = None
         self._claiming: set[bytes] = set()
         self._stopping = False
@@ -59,6 +60,10 @@ class Intake:
         """A read or a claim was cancelled or broke: entries may be pending with us that we do not know of."""
         self._groupless = False
         """The consumer group went, and is to be made again."""
+        self.has_begun = False
+        """Whether fetching has begun."""
+        self.trouble: str | None = None
+        """Why nothing can be fetched now, in words; None while it can."""
 
     def stop(self) -> None:
         """This ends `run` as soon as what was fetched is claimed."""
@@ -82,6 +87,7 @@ class Intake:
 
     async def _fetch_until_done(self, claims: TaskGroup) -> None:
         failures, patience_ms = 0, SHORTEST_PAUSE_MS
+        self.has_begun = True
         while not self._stopping:
             with self._interruptible():
                 await self._runs.slot()
@@ -92,16 +98,16 @@ class Intake:
                 if not found and self._finished is not None and self._runs.idle and not self._unsure and await self._finished():
                     return
             except RedisUnavailable as exc:
-                self._unsure = True
+                self._unsure, self.trouble = True, str(exc)
                 await self.wait_out(exc, failures)
                 failures += 1
                 continue
             except ServerError as exc:
-                self._unsure = True
+                self._unsure, self.trouble = True, str(exc)
                 await self._note(exc, failures)
                 failures += 1
                 continue
-            failures = 0
+            failures, self.trouble = 0, None
             if not found:
                 patience_ms = min(patience_ms * 2, int(self._crew.options.minimum_check_interval.total_seconds() * 1000))
                 continue
@@ -168,6 +174,7 @@ class Intake:
             return
         delay = self._crew.options.reconnection_delay
         if failures == 0:
+            instrumentation.REDIS_DISRUPTIONS.add(1, self._crew.worker.labels())
             logger.warning("Redis is unavailable, retrying in %s...", delay, extra=self._crew.labels, exc_info=exc)
         with self._interruptible():
             await anyio.sleep(backoff(failures, delay.total_seconds()))

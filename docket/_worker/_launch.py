@@ -7,6 +7,7 @@ import logging
 import signal
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from docket import instrumentation
@@ -14,10 +15,13 @@ from docket._collections import LoadedTasks, load_tasks
 from docket._loading import load
 from docket._options import WorkerOptions
 from docket._redis.wire import backoff
+from docket._worker._pulse import Pulse
 from docket.docket import Docket
 from docket.errors import RedisUnavailable
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from docket.worker import Worker
 
 __all__ = ["launch"]
@@ -59,7 +63,8 @@ async def launch(
     stop = asyncio.Event()
     with (
         _signals(stop.set),
-        instrumentation.healthcheck_server(port=healthcheck_port, alive=worker.is_claiming),
+        Pulse() as pulse,
+        instrumentation.healthcheck_server(port=healthcheck_port, live=partial(_stuck, pulse, worker.options.liveness_timeout), ready=worker.not_ready),
         instrumentation.metrics_server(port=metrics_port),
     ):
         if not await _enter(docket, stop, delay):
@@ -69,6 +74,12 @@ async def launch(
                 await _until_told(worker, stop, until_finished=until_finished)
         finally:
             await docket.__aexit__(None, None, None)
+
+
+def _stuck(pulse: Pulse, patience: timedelta) -> str | None:
+    """Says for how long the event loop has been standing still, if that is too long."""
+    silence = pulse.silence()
+    return f"the event loop has not turned for {silence:.0f} s" if silence > patience.total_seconds() else None
 
 
 def _given(options: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -36,16 +37,21 @@ class Mover(Service):
             self._earlier_us = due_us
         self.nudge()
 
+    async def run(self) -> None:
+        with self._crew.clock.on_jump(partial(self.wake, None)):
+            await super().run()
+
     async def tick(self) -> float:
         self._at_once, self._earlier_us = False, None
         delivery, clock = self._crew.store.delivery, self._crew.clock
         candidates = await delivery.due(self._crew.server_now_us())
         before = clock.now_us()
         _, next_us, now_us = await delivery.move_due(candidates)
-        self._crew.server_offset_us = now_us - (before + clock.now_us()) // 2
+        if not self._crew.store.is_memory:  # where there is a second clock
+            self._crew.server_offset_us = now_us - (before + clock.now_us()) // 2
         if len(candidates) == BATCH_ITEMS:
             return 0.0
-        return self._fallback() if next_us is None else min(next_us / 1e6, self._fallback())
+        return self._fallback() if next_us is None else min(clock.takes(next_us / 1e6), self._fallback())
 
     def _fallback(self) -> float:
         if self._crew.store.backend.subscriber.connected:
@@ -57,7 +63,7 @@ class Mover(Service):
         until = anyio.current_time() + seconds
         while not self._at_once:
             if self._earlier_us is not None:
-                until = min(until, anyio.current_time() + (self._earlier_us - self._crew.server_now_us()) / 1e6)
+                until = min(until, anyio.current_time() + self._crew.clock.takes((self._earlier_us - self._crew.server_now_us()) / 1e6))
             left = until - anyio.current_time()
             if left <= 0:
                 return

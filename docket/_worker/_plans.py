@@ -46,6 +46,10 @@ class Plans:
         """This says whether this worker can run a task of that name."""
         return self._fallback is not None or name in self._registry.functions
 
+    def is_registered(self, name: str) -> bool:
+        """This says whether a task of that name is registered here, so that it is one of a bounded number."""
+        return name in self._registry.functions
+
     def find(self, name: str) -> Plan | None:
         """This gives the plan for a name; None when this worker cannot run it. Raises what is wrong with it together with the worker's dependencies."""
         registered = self._registry.functions.get(name) and self._registry.get(name)

@@ -11,20 +11,20 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from docket._clock import from_us, to_us
-from docket._context import current_docket, current_execution, current_worker
+from docket._context import current_docket, current_execution, current_worker, witness
 from docket._logging import bind_run
 from docket._messages import dumps_call, dumps_exception, dumps_value, loads_call
-from docket._results import remember_traceback, store_result
+from docket._results import remember_traceback, store_result, struck_by
 from docket._store.records import Outcome, Settlement
 from docket._worker._admission import Gatekeeper
 from docket._worker._decision import Decision, decide
 from docket._worker._handlers import ask_on_completion, ask_on_failure
-from docket._worker._report import Report, called, described
+from docket._worker._report import called, described
 from docket._worker._strangers import Strangers
 from docket.dependencies._admission import AdmissionBlocked
 from docket.dependencies._base import TaskOutcome, Verdict
 from docket.dependencies._verdicts import Dropped, Snooze
-from docket.errors import DocketError, NotSerializable, PayloadError
+from docket.errors import DocketError, NotSerializable
 from docket.execution import Execution
 from docket.states import ExecutionState
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from docket._store.records import Claimed
     from docket._threads import Threads
     from docket._worker._crew import Crew
+    from docket._worker._report import Report
     from docket._worker._runs import Running, Runs
     from docket.dependencies._plan import Plan, Resolved
     from docket.dependencies._shared import SharedContext
@@ -48,17 +49,21 @@ _COMPLETED = Decision(ExecutionState.COMPLETED)
 class Runner:
     """This performs claimed runs."""
 
-    def __init__(self, crew: Crew, shared: SharedContext, threads: Threads, plan_of: Callable[[str], Plan | None], limits: dict[str, int]) -> None:
+    def __init__(
+        self, crew: Crew, report: Report, shared: SharedContext, threads: Threads, plan_of: Callable[[str], Plan | None], limits: dict[str, int]
+    ) -> None:
         self._crew = crew
         self._shared = shared
         self._threads = threads
         self._plan_of = plan_of
         self._left = limits
         """How many more runs are wanted, of keys for which that is limited."""
-        self._report = Report(crew)
+        self._report = report
         self._strangers = Strangers(crew)
         self._gatekeeper = Gatekeeper(crew)
         self._lifecycle = crew.store.lifecycle
+        self._strikes = crew.docket.strike_list
+        self._witness = witness.get()
 
     async def perform(self, running: Running, runs: Runs) -> None:
         """This takes a claimed run to its settled end."""
@@ -67,6 +72,8 @@ class Runner:
         except Exception as exc:  # a user's code has more ways in than the body: copies of behaviours, what decides, ...
             logger.exception("What surrounds the run of %s failed, so the run ends as failed", running.claimed.run.key, extra=self._crew.labels)
             await self._end(running, runs, exc)
+        finally:
+            self._report.left(running)
 
     async def _end(self, running: Running, runs: Runs, exc: Exception) -> None:
         runs.free_slot(running)
@@ -74,44 +81,84 @@ class Runner:
             return
         claimed, execution = running.claimed, running.execution
         wide = claimed.large_payload or (execution is not None and execution.successor_asked)
-        await self._settle(
+        is_settled, stands = await self._settle(
             Settlement(claimed.run, claimed.message_id, Outcome(ExecutionState.FAILED, described(exc)), limit=running.place or claimed.limit, wide=wide)
         )
+        if is_settled and execution is not None and self._witness is not None:
+            self._witness.settled(execution, Decision(ExecutionState.FAILED, exc), None, stands)
 
     async def _perform(self, running: Running, runs: Runs) -> None:
         claimed = running.claimed
         try:
             plan = self._plan_of(claimed.function)
-        except DocketError as exc:  # the task and the worker's own dependencies do not go together
-            await self._conclude_unrunnable(running, exc)
-            return
-        if plan is None:
-            runs.free_slot(running)
-            await self._hand_back(claimed)
-            return
-        try:
+            if plan is None:
+                runs.free_slot(running)
+                await self._hand_back(claimed)
+                return
             args, kwargs = loads_call(claimed.payload)
-        except PayloadError as exc:
+        except DocketError as exc:  # it cannot be decoded, or the task and the worker's own dependencies do not go together
             await self._conclude_unrunnable(running, exc)
             return
 
-        execution = self._execution(claimed, plan.function, args, kwargs)
-        running.execution = execution
-        current_docket.set(self._crew.docket)
-        current_worker.set(self._crew.worker)
-        current_execution.set(execution)
-        bind_run(execution.function_name, execution.key, execution.attempt)
-
+        execution = self._begin(running, plan, args, kwargs)
+        if self._strikes.in_effect and await self._is_struck(running, runs, execution):
+            return
         if self._left.get(claimed.run.key) == 0:
             await self._conclude(running, execution, Decision(ExecutionState.CANCELLED, again="end"), 0.0)
             return
         resolved = None if plan.trivial else plan.begin(execution)
         if resolved is not None and plan.limits and not await self._passes(running, execution, plan, resolved):
             return
+
         last = self._is_last(claimed.run.key)
-        self._report.started(execution, (claimed.started_us - claimed.when_us) / 1e6)
-        began = perf_counter()
+        self._report.started(running, execution)
+        result, exception, duration = await self._try(running, runs, plan, resolved, args, kwargs)
+        if running.stopped == "lost":
+            logger.warning("Stopped %s: another worker has taken it over", called(execution), extra=self._crew.labels)
+            return
+        if resolved is None and exception is None and not last:  # most runs: nothing is declared that could say otherwise
+            runs.free_slot(running)
+            await self._conclude(running, execution, _COMPLETED, duration, result)
+            return
+        decision = await self._decide(running, plan, resolved, TaskOutcome(timedelta(seconds=duration), result, exception), last=last)
+        runs.free_slot(running)
+        await self._conclude(running, execution, decision, duration, result)
+
+    async def _is_struck(self, running: Running, runs: Runs, execution: Execution[Any]) -> bool:
+        """Looks whether a strike means the run. One that is struck ends here, chain and all, before anything of the user's is called."""
+        strike = self._strikes.stricken_by(execution)
+        if strike is None:
+            return False
+        runs.free_slot(running)
+        claimed = running.claimed
+        outcome = Outcome(ExecutionState.CANCELLED, struck_by(strike), struck=True)
+        is_settled, stands = await self._settle(
+            Settlement(claimed.run, claimed.message_id, outcome, again="end", limit=claimed.limit, wide=claimed.large_payload)
+        )
+        if is_settled and stands is not None:
+            self._report.struck(running, execution)
+        if is_settled and self._witness is not None:
+            self._witness.settled(execution, Decision(ExecutionState.CANCELLED, again="end"), None, stands)
+        return True
+
+    def _begin(self, running: Running, plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Execution[Any]:
+        """Says, to whoever asks in this task from here on, which run this is."""
+        execution = running.execution = self._execution(running.claimed, plan.function, args, kwargs)
+        current_docket.set(self._crew.docket)
+        current_worker.set(self._crew.worker)
+        current_execution.set(execution)
+        bind_run(execution.function_name, execution.key, execution.attempt)
+        self._report.claimed(running, execution)
+        if self._witness is not None:
+            self._witness.began(execution)
+        return execution
+
+    async def _try(
+        self, running: Running, runs: Runs, plan: Plan, resolved: Resolved | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, BaseException | None, float]:
+        """Calls the body and tells what it gave, what it raised, and how long it took."""
         result, exception = None, None
+        began = perf_counter()
         try:
             result = await self._call(running, plan, resolved, args, kwargs)
         except asyncio.CancelledError as exc:
@@ -125,14 +172,12 @@ class Runner:
         duration = perf_counter() - began
         if running.stopped is not None:
             await _forget_cancellation(running)
-        if running.stopped == "lost":
-            logger.warning("Stopped %s: another worker has taken it over", called(execution), extra=self._crew.labels)
-            return
-        if resolved is None and exception is None and not last:  # most runs: nothing is declared that could say otherwise
-            runs.free_slot(running)
-            await self._conclude(running, execution, _COMPLETED, duration, result)
-            return
-        outcome = TaskOutcome(timedelta(seconds=duration), result, exception)
+        return result, exception, duration
+
+    async def _decide(self, running: Running, plan: Plan, resolved: Resolved | None, outcome: TaskOutcome, *, last: bool) -> Decision:
+        """Decides what follows, with what the user's own handlers say."""
+        execution = running.execution
+        assert execution is not None
         asked = resolved if plan.has_handlers else None
         dealt_with = False
         if asked is not None:
@@ -142,14 +187,13 @@ class Runner:
             attempt=execution.attempt,
             retry=None if resolved is None else resolved.retry,
             perpetual=None if resolved is None else resolved.perpetual,
-            started=from_us(claimed.started_us),
+            started=from_us(running.claimed.started_us),
             now=from_us(self._crew.server_now_us()),
             last=last,
         )
-        if asked is not None:
-            decision = replace(decision, dealt_with=dealt_with, follows=await ask_on_completion(asked, execution, outcome, decision))
-        runs.free_slot(running)
-        await self._conclude(running, execution, decision, duration, result)
+        if asked is None:
+            return decision
+        return replace(decision, dealt_with=dealt_with, follows=await ask_on_completion(asked, execution, outcome, decision))
 
     async def _passes(self, running: Running, execution: Execution[Any], plan: Plan, resolved: Resolved) -> bool:
         """Takes the run through its limits. One that is set aside is no longer ours; one that is dropped, or was cancelled meanwhile, ends here."""
@@ -167,7 +211,8 @@ class Runner:
 
     async def _conclude_unrunnable(self, running: Running, exc: DocketError) -> None:
         """Ends a run whose body cannot even be called."""
-        execution = self._execution(running.claimed, self._unrunnable, (), {})
+        execution = running.execution = self._execution(running.claimed, self._unrunnable, (), {})
+        self._report.claimed(running, execution)
         await self._conclude(running, execution, Decision(ExecutionState.FAILED, exc), 0.0)
 
     @staticmethod
@@ -234,15 +279,18 @@ class Runner:
             payload=payload,
             limit=running.place or claimed.limit, wide=claimed.large_payload or execution.successor_asked,
         )  # fmt: skip
-        stands = await self._settle(settlement)
-        self._report.settled(execution, decision, duration, stands)
+        is_settled, stands = await self._settle(settlement)
+        if is_settled:
+            self._report.settled(running, execution, decision, duration, stands)
+            if self._witness is not None:
+                self._witness.settled(execution, decision, result, stands)
 
-    async def _settle(self, settlement: Settlement) -> ExecutionState | None:
+    async def _settle(self, settlement: Settlement) -> tuple[bool, ExecutionState | None]:
         try:
-            return await self._lifecycle.settle(settlement)
+            return True, await self._lifecycle.settle(settlement)
         except Exception:  # whatever it was, the others go on
             logger.exception("Settling %s failed; it stays with this worker until its lease lapses", settlement.run.key, extra=self._crew.labels)
-            return None
+            return False, None
 
     async def _outcome(self, execution: Execution[Any], decision: Decision, result: Any) -> Outcome:
         exception = decision.exception

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from opentelemetry.trace import Span
+
     from docket._store.records import Claimed, RunId
     from docket.execution import Execution
 
@@ -21,15 +23,21 @@ __all__ = ["Running", "Runs"]
 class Running:
     """This is one claimed run, from claim to settle."""
 
-    __slots__ = ("claimed", "execution", "in_body", "occupies_slot", "place", "stopped", "task")
+    __slots__ = ("claimed", "execution", "in_body", "is_counted", "note", "occupies_slot", "place", "span", "stopped", "task")
 
     def __init__(self, claimed: Claimed) -> None:
         self.claimed = claimed
         self.execution: Execution[Any] | None = None
         self.in_body = False
+        self.is_counted = False
+        """Whether it counts among those that run, in metrics."""
+        self.note: tuple[str, dict[str, object]] | None = None
+        """How log lines call it, and the fields they carry, once one was written."""
         self.occupies_slot = True
         self.place: str | None = None
         """The concurrency limit under which it holds a place."""
+        self.span: Span | None = None
+        """What traces know it by, until it has ended."""
         self.stopped: str | None = None
         """Why it was told to stop: `cancelled`, `replaced` or `lost`."""
         self.task: asyncio.Task[None] | None = None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import anyio
 
+from docket import instrumentation
 from docket._redis.wire import backoff
 from docket.errors import RedisUnavailable
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Service"]
 
 logger = logging.getLogger("docket.worker")
+
+_NO_SPAN = nullcontext()
 
 _LOOK_UP = 5.0
 """Seconds between tries during an outage."""
@@ -47,7 +51,8 @@ class Service(ABC):
         while True:
             self._nudge = anyio.Event()
             try:
-                pause = await self.tick()
+                with self._span():
+                    pause = await self.tick()
                 failures = 0
             except RedisUnavailable:
                 await self._crew.store.backend.available(_LOOK_UP)
@@ -59,6 +64,12 @@ class Service(ABC):
                 pause = backoff(failures) + 1
                 failures += 1
             await self._wait(pause)
+
+    def _span(self) -> AbstractContextManager[object]:
+        """A duty is of no interest to those who trace tasks; the options can ask for it."""
+        if not self._crew.options.enable_internal_instrumentation or not instrumentation.is_traced():
+            return _NO_SPAN
+        return instrumentation.worker_tracer.start_as_current_span(f"docket.worker: {self.name}", attributes=self._crew.worker.labels())
 
     async def _wait(self, seconds: float) -> None:
         with anyio.move_on_after(max(0.0, seconds)):

@@ -15,9 +15,10 @@ from docket import Docket, Worker
 from docket._clock import Clock
 from docket._store.records import Claimed, Delivery
 from docket._worker._crew import Crew
+from docket._worker._report import Report
 from tests._servers import RedisServer
 
-__all__ = ["SOON", "MovedClock", "at_work", "claim", "command", "crew_of", "dead_worker", "fetch", "ignored", "lasts", "read_all", "record"]
+__all__ = ["SOON", "MovedClock", "at_work", "claim", "command", "crew_of", "dead_worker", "fetch", "ignored", "lasts", "read_all", "record", "report_of"]
 
 SOON = timedelta(seconds=20)
 """Far longer than anything here takes."""
@@ -56,6 +57,11 @@ def crew_of(docket: Docket, **options: Any) -> Crew:
     """This is what the duties of a worker share, without the worker's running."""
     worker = Worker(docket, **options)
     return Crew(worker, docket, worker.options)
+
+
+def report_of(crew: Crew) -> Report:
+    """This is what tells of a worker's runs, without the worker's running."""
+    return Report(crew, crew.registry.functions.__contains__)
 
 
 @asynccontextmanager

@@ -29,6 +29,18 @@ async def test_it_names_the_worker_and_its_tasks(docket: Docket):
     assert announcement.tasks == {"greet", "trace", "fail", "sleep"}
 
 
+async def test_a_worker_that_cannot_claim_is_silent(docket: Docket):
+    trouble: list[str | None] = ["Redis takes no writes now"]
+    heartbeat = Heartbeat(crew_of(docket), lambda: trouble[0])
+
+    assert await heartbeat.tick() == docket.heartbeat_interval.total_seconds()
+    assert await docket.store.workers.live(since_us=0) == []
+
+    trouble[0] = None
+    await heartbeat.tick()
+    assert len(await docket.store.workers.live(since_us=0)) == 1
+
+
 async def test_a_later_beat_is_later(docket: Docket):
     heartbeat = Heartbeat(crew_of(docket))
     await heartbeat.tick()

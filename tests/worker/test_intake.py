@@ -21,7 +21,7 @@ from docket._worker._runs import Running, Runs
 from docket.errors import RedisUnavailable
 from tests._servers import RedisServer
 from tests._waiting import eventually
-from tests.worker._hands import SOON, at_work, claim, crew_of, fetch, lasts, read_all, record
+from tests.worker._hands import SOON, at_work, claim, crew_of, fetch, lasts, read_all, record, report_of
 
 
 class Stage:
@@ -34,7 +34,7 @@ class Stage:
         self.runs = Runs(concurrency, self._perform)
         self.looks = 0
         self._is_finished = finished
-        self.intake = Intake(self.crew, self.runs, None if finished is None else self._finished)
+        self.intake = Intake(self.crew, self.runs, report_of(self.crew), None if finished is None else self._finished)
 
     async def _perform(self, running: Running, runs: Runs) -> None:
         claimed = running.claimed

@@ -9,7 +9,9 @@ import signal
 import socket
 import sys
 import threading
+import time
 import types
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from datetime import timedelta
@@ -181,6 +183,68 @@ def test_where_handlers_cannot_be_had_there_are_none(docket_name: str):
     thread.join(20)
 
     assert done.is_set()
+
+
+async def test_readiness_goes_with_the_first_signal_and_liveness_stays(docket: Docket, url: str, module: types.ModuleType):
+    port = _free_port()
+    finish = asyncio.Event()
+    started = asyncio.Event()
+
+    def asked(path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    async def waits() -> None:
+        started.set()
+        await finish.wait()
+
+    module.__dict__["tasks"] = [waits]
+    await docket.add("waits", key="k")()
+    running = asyncio.create_task(Worker.run(docket.name, url, tasks=["users_module:tasks"], healthcheck_port=port))
+    await started.wait()
+    assert await asyncio.to_thread(asked, "/readyz") == (200, "OK")
+
+    os.kill(os.getpid(), signal.SIGTERM)
+    await eventually(lambda: not_ready(asked))
+
+    assert await asyncio.to_thread(asked, "/readyz") == (503, "draining: told to stop, finishing what is running")
+    assert await asyncio.to_thread(asked, "/livez") == (200, "OK")
+    finish.set()
+    await running
+
+
+async def not_ready(asked: Callable[[str], tuple[int, str]]) -> bool:
+    status, _ = await asyncio.to_thread(asked, "/readyz")
+    return status == 503
+
+
+async def test_a_loop_that_stands_still_is_not_alive(docket: Docket, url: str, module: types.ModuleType):
+    port = _free_port()
+    found: list[int] = []
+
+    async def blocks() -> None:
+        def ask() -> None:
+            deadline = time.monotonic() + 20
+            while not found and time.monotonic() < deadline:
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=5).close()
+                except urllib.error.HTTPError as error:
+                    with error:
+                        found.append(error.code)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        asking.join()  # the loop stands still for as long as this takes
+
+    module.__dict__["tasks"] = [blocks]
+    await docket.add("blocks", key="k")()
+    await Worker.run(docket.name, url, tasks=["users_module:tasks"], healthcheck_port=port, liveness_timeout=timedelta(milliseconds=50), until_finished=True)
+
+    assert found == [503]
 
 
 async def test_a_health_check_says_whether_it_takes_on_work(docket: Docket, url: str, module: types.ModuleType):

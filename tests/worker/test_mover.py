@@ -63,10 +63,12 @@ async def test_it_looks_up_every_now_and_then(docket: Docket, mover: Mover):
 
 
 @pytest.mark.only_server("a connection for messages")
-async def test_while_no_messages_can_arrive_it_looks_more_often(docket: Docket):
+async def test_while_no_messages_can_arrive_it_looks_more_often(docket: Docket, monkeypatch: pytest.MonkeyPatch):
     mover = Mover(crew_of(docket, scheduling_resolution=lasts(123)))
 
-    assert await mover.tick() == 0.123
+    with monkeypatch.context() as cut:
+        cut.setattr(type(docket.store.backend.subscriber), "connected", False)
+        assert await mover.tick() == 0.123
 
     async with docket.store.events.signals(on_wake=mover.wake, on_cancel=ignored):
         assert await mover.tick() == FALLBACK

@@ -18,7 +18,7 @@ from docket._worker._leases import Leases
 from docket._worker._runs import Running, Runs
 from tests._servers import RedisServer
 from tests._waiting import eventually
-from tests.worker._hands import SOON, at_work, claim, command, crew_of, dead_worker, fetch, lasts, record
+from tests.worker._hands import SOON, at_work, claim, command, crew_of, dead_worker, fetch, lasts, record, report_of
 
 UNAVAILABLE = "Redis is unavailable, retrying in"
 QUICKLY = lasts(50)
@@ -110,7 +110,8 @@ async def test_an_outage_as_it_looks_whether_all_is_done_is_waited_out(docket: D
     async def perform(running: Running, runs: Runs) -> None: ...
 
     await docket.store.delivery.ensure_group()
-    intake = Intake(crew_of(docket, reconnection_delay=QUICKLY), Runs(10, perform), finished)
+    crew = crew_of(docket, reconnection_delay=QUICKLY)
+    intake = Intake(crew, Runs(10, perform), report_of(crew), finished)
 
     await asyncio.wait_for(intake.run(), 20)
 
@@ -274,7 +275,7 @@ async def test_a_claim_that_is_no_longer_wanted_is_not_tried_for_ever(docket: Do
 
     asked = await docket.add(five, key="k")()
     crew, runs = crew_of(docket), Runs(10, perform)
-    intake = Intake(crew, runs, None)
+    intake = Intake(crew, runs, report_of(crew), None)
     await Leases(crew, runs, intake.interrupt).start()
     found = await fetch(docket, crew.instance)
     runs.reserve(1)
