@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -24,6 +25,7 @@ _FIELDS = "structlog_fields"
 
 def set_up_logging(level: str, style: str | None) -> None:
     """This sends everything of at least this level to standard output; the style is `rich` on a terminal and `plain` elsewhere unless said."""
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no style shows them, and every line would look them up
     style = style or ("rich" if sys.stdout.isatty() else "plain")
     logging.basicConfig(level=level, handlers=[_handler(style)], force=True)
     structlog.configure(
@@ -58,15 +60,32 @@ def _to_standard_record(logger: Any, method: str, event: MutableMapping[str, Any
     return {"msg": event.pop("event"), "extra": {_FIELDS: dict(event)}, **call}
 
 
-class _TextFormatter(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """This writes the time as the standard library does, but works the text out once a second: a busy worker writes many lines in one."""
+
+    def __init__(self, fmt: str | None = None) -> None:
+        super().__init__(fmt)
+        self._second = 0
+        self._text = ""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - the name is logging's
+        second = int(record.created)
+        if second != self._second:
+            self._text = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+            self._second = second
+        return f"{self._text},{int(record.msecs):03d}"
+
+
+class _TextFormatter(_Formatter):
     """This puts the fields of a structlog event behind its message; docket's own lines, tasks' among them, tell theirs in the message."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
-        fields: dict[str, Any] = getattr(record, _FIELDS, {})
-        return " ".join([super().formatMessage(record), *(f"{name}={value!r}" for name, value in fields.items())])
+        line = super().formatMessage(record)
+        fields: dict[str, Any] | None = getattr(record, _FIELDS, None)
+        return " ".join([line, *(f"{name}={value!r}" for name, value in fields.items())]) if fields else line
 
 
-class _JSONFormatter(logging.Formatter):
+class _JSONFormatter(_Formatter):
     """This writes a line as one JSON object: `name`, `asctime`, `levelname`, `message`, `exc_info` if any, and every field."""
 
     def format(self, record: logging.LogRecord) -> str:

@@ -76,10 +76,17 @@ def _switch(flag: str, meaning: str) -> Callable[[F], F]:
 @_setting(WorkerOptions, "--minimum-check-interval", duration, "How often to look for new work in case its wake-up was lost.")
 @_setting(WorkerOptions, "--scheduling-resolution", duration, "How often to look for due work in case its wake-up was lost.")
 @_setting(WorkerOptions, "--cleanup-timeout", duration, "How long the dependencies of a cancelled task may take to close.")
+@_setting(WorkerOptions, "--liveness-timeout", duration, "How long the event loop may stand still before /livez says so.")
 @_switch("--schedule-automatic-tasks", "Schedule automatic perpetual and cron tasks at the start.")
 @_switch("--enable-internal-instrumentation", "Let spans of docket's own Redis commands through.")
 @click.option("--until-finished", is_flag=True, help="Leave when nothing that this worker can run is left.")
-@click.option("--healthcheck-port", type=click.IntRange(0, 65535), envvar="DOCKET_WORKER_HEALTHCHECK_PORT", show_envvar=True, help="Answer health checks here.")
+@click.option(
+    "--healthcheck-port",
+    type=click.IntRange(0, 65535),
+    envvar="DOCKET_WORKER_HEALTHCHECK_PORT",
+    show_envvar=True,
+    help="Answer health checks here: /livez, and /readyz (and /).",
+)
 @click.option("--metrics-port", type=click.IntRange(0, 65535), envvar="DOCKET_WORKER_METRICS_PORT", show_envvar=True, help="Serve Prometheus metrics here.")
 @click.option("--fallback-task", envvar="DOCKET_FALLBACK_TASK", show_envvar=True, help="module:function, run for tasks that no collection has.")
 @click.option("--dependencies", envvar="DOCKET_WORKER_DEPENDENCIES", show_envvar=True, help="module:member, dependencies to run around every task.")

@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
+import anyio.to_thread
 from typing_extensions import Self
 
 MODULE = (sys.executable, "-m", "docket")
@@ -33,16 +34,36 @@ class Command:
 
     folder: Path
     entry: tuple[str, ...] = MODULE
+    variables: Mapping[str, str] = field(default_factory=dict[str, str])
 
-    def __call__(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def with_variables(self, variables: Mapping[str, str]) -> Command:
+        """This gives a command that is run with these variables, too."""
+        return replace(self, variables={**self.variables, **variables})
+
+    def __call__(self, *arguments: str, env: Mapping[str, str] | None = None, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """This runs the command to its end."""
-        return subprocess.run([*self.entry, *arguments], cwd=self.folder, env=environment(env), capture_output=True, text=True, timeout=DEADLINE, check=False)
+        return subprocess.run(
+            [*self.entry, *arguments],
+            cwd=self.folder,
+            env=environment({**self.variables, **(env or {})}),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+
+    async def aside(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """This runs the command to its end, while what the test has in its own event loop goes on."""
+        return await anyio.to_thread.run_sync(lambda: self(*arguments, env=env))
 
     def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> RunningCommand:
         """This starts the command; leaving the `with` block ends it."""
         output = self.folder / f"output-{time.monotonic_ns()}"
         with output.open("wb") as sink:
-            process = subprocess.Popen([*self.entry, *arguments], cwd=self.folder, env=environment(env), stdout=sink, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                [*self.entry, *arguments], cwd=self.folder, env=environment({**self.variables, **(env or {})}), stdout=sink, stderr=subprocess.STDOUT
+            )
         return RunningCommand(process, output)
 
 
