@@ -7,7 +7,8 @@ from typing import Any
 from typing_extensions import assert_type
 
 import docket as package
-from docket import Docket, Execution, Perpetual, Scheduler, SyncTask, Task, TaskCall, TaskKey
+from docket import Docket, Execution, ExecutionState, Perpetual, Scheduler, SyncTask, Task, TaskCall, TaskKey
+from docket.execution import InterruptionEvent, ProgressEvent, StateEvent
 
 docket = Docket()
 
@@ -174,9 +175,32 @@ async def batching() -> None:
 async def results() -> None:
     execution = await send.schedule(1, "x")
     assert_type(await execution.get_result(timeout=timedelta(seconds=5)), bool)
+    assert_type(await execution.retry(), Execution[bool])
     assert_type(await docket.get_execution("k"), Execution[Any] | None)
     async for event in execution.subscribe():
         if event["type"] == "state":
             assert_type(event["worker"], str | None)
         else:
             assert_type(event["current"], int | None)
+
+
+async def watching(include: bool) -> None:
+    async for event in docket.events():
+        assert_type(event, StateEvent | InterruptionEvent)
+        if event["type"] == "interruption":
+            assert_type(event["missed"], int | None)
+        else:
+            assert_type(event["state"], ExecutionState)
+    async for each in docket.events(include_progress=include):
+        assert_type(each, StateEvent | ProgressEvent | InterruptionEvent)
+
+
+async def operating() -> None:
+    async for execution in docket.executions(state="failed", task="send"):
+        assert_type(execution, Execution[Any])
+    page = await docket.executions().page(None, size=10)
+    assert_type(page.executions, list[Execution[Any]])
+    assert_type(page.cursor, str | None)
+    for running in (await docket.snapshot(limit=10)).running:
+        assert_type(running.worker, str)
+        assert_type(running.started, datetime)
