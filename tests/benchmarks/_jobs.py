@@ -68,6 +68,9 @@ def _docket_jobs(system: str, n: int, *, quick: bool) -> Iterator[Job]:
         return Job(system, measure, MEASURES / f"{script}.py", count, concurrency, url, repeated=repeated and ours)
 
     yield job("drain-32", "throughput", drained, concurrency=CONCURRENCY)
+    if ours:
+        yield job("drain-32-metrics", "with_metrics", drained, concurrency=CONCURRENCY)
+        yield job("drain-32-logs", "with_logs", drained, concurrency=CONCURRENCY)
     yield job("drain-default", "throughput", drained)
     yield job("drain-memory", "throughput", drained, concurrency=CONCURRENCY, url="memory://bench")
     yield job("add-many", "add_many", 5 * n if ours else n)
@@ -80,6 +83,7 @@ def _docket_jobs(system: str, n: int, *, quick: bool) -> Iterator[Job]:
     yield job("idle", "idle", 5 if quick else 15, repeated=False)
     if ours:
         yield job("backlog", "backlog", 50_000 if quick else 1_000_000, repeated=False)
+        yield job("startup", "startup", 5 if quick else 15, repeated=False)
         yield job("limits", "limits", 1_000 if quick else 5_000, repeated=False)
         yield job("injection", "injection", 1_000 if quick else 5_000, repeated=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
@@ -19,6 +20,7 @@ ADD_ROUNDS = 3
 DUE_AT_ONCE = 2_000
 CANCELS = 200
 CHUNK = 10_000
+LOOKS = 5
 LIMIT_MS = 10
 NOTED_MS = 4  # less would fill the server's log with the usual
 PATIENCE_SECONDS = 120
@@ -69,6 +71,16 @@ async def fill(docket: Docket, n: int) -> float:
     return n / (time.perf_counter() - began)
 
 
+async def milliseconds_of(look: Callable[[], Awaitable[object]]) -> float:
+    """This takes the median of a few looks at the docket."""
+    taken: list[float] = []
+    for _ in range(LOOKS):
+        began = time.perf_counter()
+        await look()
+        taken.append((time.perf_counter() - began) * 1000)
+    return statistics.median(taken)
+
+
 async def work_beside(docket: Docket, settings: Settings) -> None:
     """This runs everything that is queued or becomes due now with a worker, and cancels some of the backlog meanwhile."""
     due = datetime.now(timezone.utc) + timedelta(seconds=1)
@@ -96,6 +108,8 @@ async def measure(settings: Settings) -> Report:
         empty = await rates_of_add(docket)
         filling = await fill(docket, settings.n)
         full = await rates_of_add(docket)
+        snapshot = await milliseconds_of(docket.snapshot)
+        page = await milliseconds_of(docket.executions(state="scheduled").page)
         await work_beside(docket, settings)
         slow = await probe.slow_commands()
     return Report(
@@ -108,6 +122,8 @@ async def measure(settings: Settings) -> Report:
             "add_now_full_to_empty": full.now / empty.now,
             "add_later_full_to_empty": full.later / empty.later,
             "fill_per_second": filling,
+            "snapshot_ms": snapshot,
+            "page_ms": page,
         },
         {
             "slowest": f"{settings.n:,} scheduled; "
