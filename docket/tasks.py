@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import anyio
@@ -25,7 +24,7 @@ async def trace(
     execution: Execution = CurrentExecution(),
 ) -> None:
     """This logs a message, where it ran, and how late."""
-    late = datetime.now(timezone.utc) - execution.when
+    late = execution.docket.clock.now() - execution.when
     logger.info("%s: %r of docket %r ran on worker %r, %s after it was due", message, execution.key, docket.name, worker.name, late)
 
 

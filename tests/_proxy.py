@@ -105,8 +105,8 @@ class Proxy:
                 await server_writer.drain()
         finally:
             answering.cancel()
+            server_writer.transport.abort()  # before anything is awaited: `stop` may cut that short
             await asyncio.wait([answering])
-            server_writer.transport.abort()
 
     def _strikes(self, what: bytes | None, request: bytes) -> bool:
         if what is None or what not in request or self.lost > self.lose_again:

@@ -232,7 +232,7 @@ def running_server(*arguments: str) -> Generator[RedisServer]:
 
 
 # What may stay without an expiry (invariant 6), by the word after the prefix `{name}:`.
-ONE_PER_DOCKET = frozenset({"leases", "meta", "queue", "stream", "waiting", "workers"})
+ONE_PER_DOCKET = frozenset({"leases", "meta", "queue", "stream", "strikes", "waiting", "workers"})
 WHILE_THE_TASK_LIVES = frozenset({"next", "payload", "runs"})
 WHILE_SOMEBODY_WAITS = frozenset({b"waiters", b"most"})  # behind `limits:`
 _LIVE_STATES = frozenset(state.value.encode() for state in LIVE)

@@ -2,6 +2,7 @@
 
 * `docket`, `worker`: an entered docket under a name of its own, and a worker of it, on both backends. The parts:
   `backend` ("memory" or "server": every test that asks for it, or for anything below, runs on both), `url`, `docket_name`.
+* `timed`: an entered docket in memory whose time the test moves, with `clock`.
 * `redis_server`: the real server of this test process, empty at the start of each test that uses it.
 * `new_server`: makes servers of this test's own, which it may stop, kill and start again.
 * `@pytest.mark.only_memory("why")`, `@pytest.mark.only_server("why")`: bound to one backend; the summary tells how many.
@@ -26,6 +27,7 @@ from tests._servers import RedisServer, lasting_keys, running_server
 
 if TYPE_CHECKING:
     from docket import Docket, Worker
+    from docket.testing import MovableClock
 
 Backend = Literal["memory", "server"]
 
@@ -149,6 +151,23 @@ async def worker(docket: Docket) -> AsyncIterator[Worker]:
 
     async with Worker(docket) as worker:
         yield worker
+
+
+@pytest.fixture
+def clock() -> MovableClock:
+    """This is the clock of `timed`. It stands still, so that every time is exact."""
+    from docket.testing import MovableClock  # late: see `docket`
+
+    return MovableClock(ticking=False)
+
+
+@pytest.fixture
+async def timed(docket_name: str, clock: MovableClock) -> AsyncIterator[Docket]:
+    """This is an entered docket in memory that goes by `clock`."""
+    from docket import Docket  # late: see above
+
+    async with Docket(docket_name, f"memory://{docket_name}", clock=clock) as docket:
+        yield docket
 
 
 def _test(request: pytest.FixtureRequest) -> pytest.Item:

@@ -14,6 +14,7 @@ BUILT_IN: dict[str, type[BaseException]] = {
     "CycleError": ValueError,
     "DependencyFailed": RuntimeError,
     "DependencyNotGiven": TypeError,
+    "EndlessWork": RuntimeError,
     "DocketError": Exception,
     "ExecutionCancelled": Exception,
     "ExecutionSuperseded": Exception,
@@ -35,6 +36,7 @@ BUILT_IN: dict[str, type[BaseException]] = {
     "ResultUnavailable": LookupError,
     "ServerError": RuntimeError,
     "UnknownTask": KeyError,
+    "WrongState": RuntimeError,
 }
 
 

@@ -13,7 +13,7 @@ names = st.sampled_from(["orders", "orders}:runs:x", "a", "{a}"]) | st.text(min_
 
 
 def internal(keys: Keys) -> set[str]:
-    return {keys.stream, keys.queue, keys.leases, keys.workers, keys.meta}
+    return {keys.stream, keys.queue, keys.leases, keys.workers, keys.meta, keys.strikes, keys.waiting}
 
 
 def of_a_task(keys: Keys, key: str, generation: int) -> list[str]:
@@ -42,14 +42,14 @@ def test_no_key_a_user_picks_touches_another_ones(name: str, first: str, second:
 def test_no_channel_of_a_task_is_one_of_the_workers(name: str, key: str):
     keys = Keys(name)
 
-    assert keys.state(key) not in {keys.wake, keys.cancellations}
+    assert keys.state(key) not in {keys.wake, keys.cancellations, keys.struck}
 
 
 @given(st.text(st.characters(exclude_characters="{}"), min_size=1), user_keys, st.integers(1, 50))
 def test_all_keys_of_a_docket_lie_in_one_cluster_slot(name: str, key: str, generation: int):
     keys = Keys(name)
 
-    for spelt in [*of_a_task(keys, key, generation), *internal(keys), keys.worker(key), keys.state(key), keys.wake, keys.cancellations]:
+    for spelt in [*of_a_task(keys, key, generation), *internal(keys), keys.worker(key), keys.state(key), keys.wake, keys.cancellations, keys.struck]:
         assert spelt.startswith(f"{{{name}}}:")
         assert spelt[spelt.index("{") + 1 : spelt.index("}")] == name
 

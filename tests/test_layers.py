@@ -14,22 +14,57 @@ PACKAGE = Path(__file__).parent.parent / "docket"
 
 # From the words at the bottom to the edges at the top. A module may import its own layer and those below.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"_keys", "_loading", "_messages", "_options", "_signatures", "_uuid7", "_version", "annotations", "errors", "states"}),
-    frozenset({"_clock", "_logging", "_redis", "_threads", "instrumentation", "lua"}),
+    frozenset(
+        {
+            "_durations",
+            "_instructions",
+            "_keys",
+            "_literals",
+            "_loading",
+            "_messages",
+            "_options",
+            "_signatures",
+            "_uuid7",
+            "_version",
+            "annotations",
+            "errors",
+            "states",
+        }
+    ),
+    frozenset({"_clock", "_logging", "_redis", "_tally", "_threads", "instrumentation", "lua"}),
     frozenset({"_store"}),
-    frozenset({"_context", "_ending", "_events", "_progress", "_results", "_snapshot", "_task", "_when", "agenda", "execution", "strikelist"}),
+    frozenset(
+        {
+            "_changes",
+            "_context",
+            "_ending",
+            "_events",
+            "_listing",
+            "_matching",
+            "_progress",
+            "_results",
+            "_snapshot",
+            "_task",
+            "_watching",
+            "_when",
+            "agenda",
+            "execution",
+            "strikelist",
+        }
+    ),
     frozenset({"dependencies"}),
-    frozenset({"_collections", "_registry", "_scheduling", "docket", "tasks"}),
+    frozenset({"_collections", "_operations", "_registry", "_scheduling", "docket", "tasks"}),
     frozenset({"_worker", "worker"}),
     frozenset({"__init__", "__main__", "cli", "integrations", "testing"}),
 )
 LAYER_OF = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 
 # Where an import may stand inside a function: the heavy edges, and the lazily loaded public names.
-LATE_IMPORTS_IN = ("docket._redis", "docket.cli", "docket.__init__")
+LATE_IMPORTS_IN = ("docket._redis", "docket.cli", "docket.testing.plugin", "docket.__init__")
 # What may be imported late anywhere.
 LATE_IMPORTS_OF = (
     "annotationlib",  # Python 3.14 and up
+    "docket._logging",  # brings structlog, and so rich: a quarter of a command's start-up time, for lines that only workers write
     "http.server",  # heavy, and used only where metrics or health are served
     "opentelemetry.exporter",  # optional extra
     "opentelemetry.sdk",  # optional extra

@@ -29,6 +29,7 @@ from docket._messages import (
     loads_outcome,
     loads_trace,
     loads_value,
+    peek_struck,
 )  # fmt: skip
 from docket.errors import NotSerializable, PayloadError
 from docket.states import TERMINAL, ExecutionState
@@ -196,11 +197,19 @@ def test_exceptions_that_do_not_make_the_journey_are_none(error: Exception):
 
 @given(st.sampled_from(sorted(TERMINAL, key=str)), st.none() | st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.none() | st.binary())
 def test_outcomes_come_back_as_they_were(state: ExecutionState, error: str | None, value: bytes | None):
-    assert loads_outcome(dumps_outcome(state, error, value)) == (state, error, value)
+    assert loads_outcome(dumps_outcome(state, error, value)) == (state, error, value, False)
 
 
 def test_an_error_that_utf8_cannot_write_loses_only_what_it_must():
-    assert loads_outcome(dumps_outcome(ExecutionState.FAILED, "no \udc80", None)) == (ExecutionState.FAILED, "no ?", None)
+    assert loads_outcome(dumps_outcome(ExecutionState.FAILED, "no \udc80", None)) == (ExecutionState.FAILED, "no ?", None, False)
+
+
+def test_that_it_was_struck_comes_back():
+    blob = dumps_outcome(ExecutionState.CANCELLED, "struck by f(*)", None, struck=True)
+
+    assert loads_outcome(blob) == (ExecutionState.CANCELLED, "struck by f(*)", None, True)
+    assert peek_struck(blob[:1])
+    assert not peek_struck(dumps_outcome(ExecutionState.CANCELLED, None, None))
 
 
 @given(st.binary())

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 import docket
-from docket import dependencies, execution, instrumentation, tasks
-from docket.docket import Docket
+from docket import dependencies, execution, instrumentation, tasks, testing
+from docket.docket import Docket, DocketSnapshot, Executions, RunningExecution, WorkerInfo
 from docket.errors import DocketError
 from docket.execution import Execution, ExecutionProgress, TaskCall
+from docket.strikelist import Operator, Restore, Strike, StrikeInstruction, StrikeList
 from docket.worker import Worker
 
 NAMES = [
@@ -49,6 +50,7 @@ NAMES = [
     "Retry",
     "Scheduler",
     "Snooze",
+    "StrikeList",
     "SyncTask",
     "Task",
     "TaskCall",
@@ -58,10 +60,12 @@ NAMES = [
     "Worker",
     "__version__",
     "task",
+    "testing",
 ]
 
 handle: Any = docket.Handle
 options: Any = docket.Options
+EQUAL = "<Operator.EQUAL: '=='>"
 
 # How each may be called: the parameters in order, with their defaults (a timedelta as h:mm:ss). Others of ours may follow, as long as nobody has to give them.
 CALLS: dict[str, tuple[Callable[..., Any], str]] = {
@@ -84,6 +88,20 @@ CALLS: dict[str, tuple[Callable[..., Any], str]] = {
     "Docket.schedule": (Docket.schedule, "call, *, replace=False"),
     "Docket.cancel": (Docket.cancel, "key"),
     "Docket.get_execution": (Docket.get_execution, "key"),
+    "Docket.strike": (Docket.strike, f"function=None, parameter=None, operator={EQUAL}, value=None"),
+    "Docket.restore": (Docket.restore, f"function=None, parameter=None, operator={EQUAL}, value=None"),
+    "Docket.wait_for_strikes_loaded": (Docket.wait_for_strikes_loaded, ""),
+    "Docket.events": (Docket.events, "*, ready=None, include_progress=False"),
+    "Docket.executions": (Docket.executions, "*, state=None, task=None, key_prefix=None, limit=None"),
+    "Executions.page": (Executions.page, "cursor=None, size=100"),
+    "Docket.counts": (Docket.counts, ""),
+    "Docket.snapshot": (Docket.snapshot, ""),
+    "Docket.workers": (Docket.workers, ""),
+    "Docket.task_workers": (Docket.task_workers, "task_name"),
+    "Docket.clear": (Docket.clear, ""),
+    "DocketSnapshot": (DocketSnapshot, "taken, total_tasks, future, running, workers"),
+    "RunningExecution": (RunningExecution, "execution, worker, started"),
+    "WorkerInfo": (WorkerInfo, "name, last_seen, tasks"),
     "Docket.redis": (Docket.redis, ""),
     "Docket.labels": (Docket.labels, ""),
     "Docket.key": (Docket.key, "suffix"),
@@ -106,6 +124,10 @@ CALLS: dict[str, tuple[Callable[..., Any], str]] = {
     "Execution.sync": (Execution.sync, ""),
     "Execution.subscribe": (Execution.subscribe, "*, ready=None"),
     "Execution.schedule": (Execution.schedule, "*, replace=False"),
+    "Execution.reschedule": (Execution.reschedule, "when"),
+    "Execution.promote": (Execution.promote, ""),
+    "Execution.retry": (Execution.retry, ""),
+    "Execution.cancel": (Execution.cancel, ""),
     "Execution.is_superseded": (Execution.is_superseded, ""),
     "Execution.get_argument": (Execution.get_argument, "parameter"),
     "Execution.call_repr": (Execution.call_repr, ""),
@@ -168,6 +190,31 @@ CALLS: dict[str, tuple[Callable[..., Any], str]] = {
     "Timeout.expired": (dependencies.Timeout.expired, ""),
     "Timeout.remaining": (dependencies.Timeout.remaining, ""),
     "Timeout.extend": (dependencies.Timeout.extend, "by=None"),
+    # The testing kit
+    "assert_task_scheduled": (testing.assert_task_scheduled, "docket, function, *, args=None, kwargs=None, key=None"),
+    "assert_task_not_scheduled": (testing.assert_task_not_scheduled, "docket, function, *, args=None, kwargs=None, key=None"),
+    "assert_task_count": (testing.assert_task_count, "docket, function=None, *, count"),
+    "assert_no_tasks": (testing.assert_no_tasks, "docket"),
+    "run_task": (testing.run_task, "function, /, *args, overrides=None, docket=None, raises=True, **kwargs"),
+    "drain": (
+        testing.drain,
+        "target, /, *, until=None, weeks=0, days=0, hours=0, minutes=0, seconds=0, milliseconds=0, automatic=None, raises=True, at_most=10000",
+    ),
+    "MovableClock": (testing.MovableClock, "start=None, *, ticking=True"),
+    "MovableClock.advance": (testing.MovableClock.advance, "by=None, *, weeks=0, days=0, hours=0, minutes=0, seconds=0, milliseconds=0"),
+    "MovableClock.move_to": (testing.MovableClock.move_to, "moment"),
+    # Strikes
+    "StrikeList": (StrikeList, "url=None, name='strikelist', enable_internal_instrumentation=False, credential_provider=None"),
+    "StrikeList.strike": (StrikeList.strike, f"function=None, parameter=None, operator={EQUAL}, value=None"),
+    "StrikeList.restore": (StrikeList.restore, f"function=None, parameter=None, operator={EQUAL}, value=None"),
+    "StrikeList.send_instruction": (StrikeList.send_instruction, "instruction"),
+    "StrikeList.update": (StrikeList.update, "instruction"),
+    "StrikeList.is_stricken": (StrikeList.is_stricken, "target"),
+    "StrikeList.add_condition": (StrikeList.add_condition, "condition"),
+    "StrikeList.remove_condition": (StrikeList.remove_condition, "condition"),
+    "StrikeList.wait_for_strikes_loaded": (StrikeList.wait_for_strikes_loaded, ""),
+    "Strike": (Strike, f"function=None, parameter=None, operator={EQUAL}, value=None"),
+    "Restore": (Restore, f"function=None, parameter=None, operator={EQUAL}, value=None"),
     # The tasks of every docket, and the two servers
     "trace": (tasks.trace, "message"),
     "fail": (tasks.fail, "message"),
@@ -178,8 +225,8 @@ CALLS: dict[str, tuple[Callable[..., Any], str]] = {
 
 ATTRIBUTES = {
     "Docket": (
-        "credential_provider enable_internal_instrumentation execution_ttl heartbeat_interval is_entered missed_heartbeats name prefix result_storage "
-        "results_collection tasks url worker_group_name"
+        "clock credential_provider enable_internal_instrumentation execution_ttl heartbeat_interval is_entered missed_heartbeats name prefix result_storage "
+        "results_collection strike_list tasks url worker_group_name"
     ),
     "Execution": (
         "args attempt completed_at disposition docket error function function_name generation key kwargs message_id progress redelivered result_key "
@@ -189,6 +236,8 @@ ATTRIBUTES = {
     "Handle": "docket function name",
     "Perpetual": "automatic every initial_when",
     "Retry": "attempt attempts delay",
+    "Strike": "call_repr direction function labels operator parameter value",
+    "StrikeList": "instructions is_loaded name prefix strike_key",
     "Worker": "concurrency dependencies docket fallback_task name",
 }
 
@@ -197,6 +246,7 @@ ERRORS: dict[str, type[BaseException]] = {
     "CycleError": ValueError,
     "DependencyFailed": RuntimeError,
     "DependencyNotGiven": TypeError,
+    "EndlessWork": RuntimeError,
     "ExecutionCancelled": DocketError,
     "ExecutionSuperseded": DocketError,
     "InDoubt": ConnectionError,
@@ -214,6 +264,7 @@ ERRORS: dict[str, type[BaseException]] = {
     "ResultTimeout": TimeoutError,
     "ResultUnavailable": LookupError,
     "UnknownTask": KeyError,
+    "WrongState": RuntimeError,
 }
 
 
@@ -256,13 +307,26 @@ def test_it_may_be_called_like_this(name: str):
     assert all("=" in more or more.startswith("*") for more in found[len(wanted) :])
 
 
+def test_the_module_of_dockets_has_these_names():
+    names = {"CLEAR_BATCH", "Docket", "DocketSnapshot", "RunningExecution", "TaskCollection", "WorkerInfo"}
+    names |= {"RedisMessage", "RedisMessageID", "RedisMessages", "RedisReadGroupResponse", "RedisStreamPendingMessage"}
+
+    assert names <= set(docket.docket.__all__)
+    assert all(hasattr(docket.docket, name) for name in names)
+
+
 def test_these_are_to_be_awaited():
     awaited = {
         *("Docket.add_many", "Docket.replace_many", "Docket.schedule", "Docket.cancel", "Docket.get_execution"),
+        *("Docket.counts", "Docket.snapshot", "Docket.workers", "Docket.task_workers", "Docket.clear", "Executions.page"),
         *("Handle.schedule", "Handle.replace", "Handle.cancel", "Options.schedule", "Options.replace"),
         *("Execution.get_result", "Execution.sync", "Execution.schedule", "Execution.is_superseded"),
+        *("Execution.reschedule", "Execution.promote", "Execution.retry", "Execution.cancel"),
         *("ExecutionProgress.create", "ExecutionProgress.sync"),
+        *("Docket.strike", "Docket.restore", "Docket.wait_for_strikes_loaded"),
+        *("StrikeList.strike", "StrikeList.restore", "StrikeList.send_instruction", "StrikeList.wait_for_strikes_loaded"),
         *("Worker.run_forever", "Worker.run_until_finished", "Worker.run_at_most", "Worker.run", "trace", "fail", "sleep"),
+        *("assert_task_scheduled", "assert_task_not_scheduled", "assert_task_count", "assert_no_tasks", "run_task", "drain"),
     }
 
     assert {name for name, (function, _) in CALLS.items() if inspect.iscoroutinefunction(function)} == awaited
@@ -280,6 +344,8 @@ def test_these_can_be_asked_for():
         "Handle": home.task(job),
         "Perpetual": dependencies.Perpetual(),
         "Retry": dependencies.Retry(),
+        "Strike": Strike("job"),
+        "StrikeList": home.strike_list,
         "Worker": Worker(home),
     }
 
@@ -315,6 +381,14 @@ def test_states_and_dispositions_have_these_values():
     }
 
 
+def test_operators_have_these_values():
+    assert [operator.value for operator in Operator] == ["==", "!=", ">", ">=", "<", "<=", "between"]
+    assert all(isinstance(operator, str) for operator in Operator)
+    assert (Strike.direction, Restore.direction) == ("strike", "restore")
+    assert issubclass(Strike, StrikeInstruction) and issubclass(Restore, StrikeInstruction)
+
+
 def test_events_have_these_fields():
     assert list(execution.StateEvent.__annotations__) == ["type", "key", "state", "when", "worker", "started_at", "completed_at", "error"]
     assert list(execution.ProgressEvent.__annotations__) == ["type", "key", "current", "total", "message", "updated_at"]
+    assert list(execution.InterruptionEvent.__annotations__) == ["type", "reason", "missed"]

@@ -28,7 +28,8 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_minute_runs_as_it_stands(tmp_path: Path, url: str):
     program = tmp_path / "minute.py"
-    program.write_text("\n".join(blocks("python")).replace("memory://orders", url))
+    tests = "asyncio.run(test_a_countdown_goes_on())"
+    program.write_text("\n".join([*blocks("python"), tests]).replace("memory://orders", url))
 
     done = run(sys.executable, str(program))
 

@@ -96,6 +96,19 @@ def test_logged_values_are_printed_in_full_or_by_length():
     assert repr(short) == "Logged(length_only=True)"
 
 
+def test_what_a_call_passes_is_found_by_parameter():
+    def task(a: int, /, b: int = 2, *rest: int, c: int = 3, docket: Docket = CurrentDocket(), **more: Any) -> None: ...
+
+    def passed(parameter: str) -> tuple[Any, ...]:
+        return shape_of(task).passed(parameter, (1,), {"c": 30, "x": 4, "a": 5})
+
+    assert {parameter: passed(parameter) for parameter in ("a", "b", "rest", "c", "docket", "more", "x", "y")} == {
+        "a": (1,), "b": (2,), "rest": (), "c": (30,), "docket": (), "more": (), "x": (4,), "y": (),
+    }  # fmt: skip
+    assert shape_of(task).passed("rest", (1, 2, 3, 4), {}) == (3, 4)
+    assert shape_of(task).passed("a", (), {"a": 5}) == ()
+
+
 def test_a_function_is_named_in_full():
     assert name_of(nothing).endswith("test_signatures.nothing")
     assert name_of(partial(one, 1)).endswith("test_signatures.one")

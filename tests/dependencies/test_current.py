@@ -1,40 +1,41 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from docket import Docket, Worker
 from docket.dependencies import CallArgument, CurrentDocket, CurrentExecution, CurrentWorker, Dependency, Depends, TaskArgument, TaskKey
 from docket.dependencies._resolution import compile_plan
 from docket.errors import CycleError, DependencyFailed
-from tests.dependencies._runs import DOCKET, WORKER, run
+from docket.testing import run_task
+
+
+async def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """This runs a task once and gives its result."""
+    return (await run_task(function, *args, **kwargs)).result
 
 
 async def test_a_run_is_given_what_it_knows_of_itself():
-    async def task(docket: Any = CurrentDocket(), worker: Any = CurrentWorker(), execution: Any = CurrentExecution(), key: str = TaskKey()):
-        return docket, worker, execution.key, key
+    async def task(docket: Docket = CurrentDocket(), worker: Worker = CurrentWorker(), execution: Any = CurrentExecution(), key: str = TaskKey()):
+        return docket, worker.docket, execution.key, key
 
-    assert await run(task) == (DOCKET, WORKER, "key-1", "key-1")
+    home = Docket(url="memory://")
+    told = await run_task(home.call(task, key="key-1")())
+
+    assert told.result == (home, home, "key-1", "key-1")
 
 
 async def test_a_dependency_reaches_the_run_through_the_context():
-    from docket.dependencies import current_docket, current_execution, current_worker
-    from tests.dependencies._runs import an_execution
-
     class Mine(Dependency):
         async def __aenter__(self) -> tuple[Any, ...]:
             return self.docket, self.worker, self.execution
 
-    async def task(mine: Any = Mine()):
-        return mine
+    async def task(mine: Any = Mine(), docket: Any = CurrentDocket(), worker: Any = CurrentWorker(), execution: Any = CurrentExecution()):
+        return mine == (docket, worker, execution)
 
-    execution = an_execution(task)
-    tokens = [(current_docket, current_docket.set(DOCKET)), (current_worker, current_worker.set(WORKER)), (current_execution, current_execution.set(execution))]
-    try:
-        assert await run(task) == (DOCKET, WORKER, execution)
-    finally:
-        for variable, token in tokens:
-            variable.reset(token)  # pyright: ignore[reportArgumentType]
+    assert await run(task)
 
 
 def customer(customer_id: int = TaskArgument(), name: str = TaskArgument("customer_name"), region: str | None = TaskArgument(optional=True)) -> Any:

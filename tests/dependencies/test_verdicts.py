@@ -9,7 +9,7 @@ import pytest
 from docket import Cancel, Depends, Discard, Retry, Snooze
 from docket.dependencies._base import Verdict
 from docket.dependencies._verdicts import Dropped
-from tests.dependencies._runs import run
+from docket.testing import run_task
 
 SECOND = timedelta(seconds=1)
 VERDICTS = [Snooze(SECOND), Discard("why"), Cancel("why"), Cancel(), Dropped("why")]
@@ -58,8 +58,6 @@ async def test_it_passes_unwrapped_through_dependencies_which_are_closed(verdict
         raise verdict
 
     for task in (by_dependency, by_body):
-        with pytest.raises(type(verdict)) as caught:
-            await run(task)
-        assert caught.value is verdict
+        assert (await run_task(task, raises=False)).exception is verdict
 
     assert log == ["closed", "closed"]

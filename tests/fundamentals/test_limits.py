@@ -10,6 +10,7 @@ import pytest
 from docket import ConcurrencyLimit, Cooldown, Debounce, Depends, Docket, Execution, ExecutionState, RateLimit, Worker
 from docket.dependencies import AdmissionBlocked, CurrentExecution
 from docket.errors import ExecutionCancelled
+from docket.testing import MovableClock, drain
 from tests._waiting import eventually
 
 MINUTE = timedelta(minutes=1)
@@ -124,7 +125,20 @@ async def test_a_body_can_ask_whom_it_shares_its_places_with(docket: Docket, wor
     assert await execution.get_result() == "bill/customer=7"
 
 
-async def test_at_most_so_many_starts_in_a_stretch_of_time(docket: Docket, worker: Worker):
+async def test_at_most_so_many_starts_in_a_stretch_of_time(timed: Docket):
+    @timed.task
+    @RateLimit(2, per=MINUTE)
+    async def call_partner() -> None: ...
+
+    for _ in range(5):
+        await call_partner.schedule()
+    starts = [run.started_at for run in await drain(timed, minutes=3)]
+
+    assert [(start - starts[0]) / MINUTE for start in starts] == [0, 0, 1, 1, 2]
+
+
+@pytest.mark.only_server("a clock that nobody can move")
+async def test_on_a_server_too(docket: Docket, worker: Worker):
     starts: list[float] = []
 
     @docket.task
@@ -168,6 +182,37 @@ async def test_after_a_run_none_for_a_while(docket: Docket, worker: Worker):
     await worker.run_until_finished()
 
     assert sorted(ran) == ["prices", "stock"]
+
+
+async def test_after_that_while_again(timed: Docket, clock: MovableClock):
+    @timed.task
+    @Cooldown(MINUTE)
+    async def warm() -> None: ...
+
+    states: list[ExecutionState] = []
+    for _ in range(3):
+        await warm.schedule()
+        states += [run.state for run in await drain(timed)]
+        clock.advance(MINUTE / 2)
+
+    assert states == [ExecutionState.COMPLETED, ExecutionState.CANCELLED, ExecutionState.COMPLETED]
+
+
+async def test_every_call_of_a_burst_moves_its_run(timed: Docket, clock: MovableClock):
+    began = clock.now()
+
+    @timed.task
+    @Debounce(MINUTE)
+    async def reindex() -> str:
+        return "indexed"
+
+    for _ in range(4):
+        await reindex.schedule()
+        await drain(timed)
+        clock.advance(MINUTE / 2)
+    (run,) = await drain(timed, hours=1)
+
+    assert (run.started_at, run.result) == (began + 2.5 * MINUTE, "indexed")
 
 
 async def test_of_a_burst_one_run_once_it_is_quiet(docket: Docket, running_worker: Worker):

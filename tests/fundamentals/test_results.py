@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from docket import Docket, Execution, ExecutionState, Perpetual, Worker
+from docket import Docket, Execution, ExecutionCancelled, ExecutionState, Perpetual, Worker
 from docket.errors import DocketError, ResultUnavailable
 from tests._waiting import eventually
 
@@ -209,3 +209,32 @@ async def test_an_exception_that_cannot_be_pickled_is_told_in_words(docket: Dock
 
     with pytest.raises(Exception, match="Unpicklable: 1 and 2"):
         await execution.get_result()
+
+
+async def test_a_small_result_goes_when_its_key_is_scheduled_again_and_that_is_said(docket: Docket, worker: Worker):
+    @docket.task
+    async def job() -> str:
+        return "done"
+
+    execution = await job.schedule(key="k")
+    await worker.run_until_finished()
+    await job.schedule(key="k")
+
+    with pytest.raises(ResultUnavailable, match="execution k completed, and what came of it went when its key was scheduled again"):
+        await execution.get_result()
+    assert not await execution.is_superseded()  # nothing took its place before its end
+    assert execution.state is ExecutionState.COMPLETED
+    await docket.cancel("k")
+
+
+async def test_a_run_that_was_cancelled_stays_so_when_its_key_is_scheduled_again(docket: Docket):
+    @docket.task
+    async def job() -> None: ...
+
+    execution = await job.schedule(key="k")
+    await docket.cancel("k")
+    await job.schedule(key="k")
+
+    with pytest.raises(ExecutionCancelled):
+        await execution.get_result()
+    await docket.cancel("k")

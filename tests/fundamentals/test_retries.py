@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
 
 from docket import Depends, Docket, ExecutionState, Perpetual, Retry, Worker
 from docket.dependencies import ExponentialRetry
+from docket.testing import MovableClock, drain
 
 SHORT = timedelta(milliseconds=50)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 
 async def test_a_task_is_tried_until_an_attempt_works(docket: Docket, worker: Worker):
@@ -92,39 +94,33 @@ async def test_attempts_are_a_delay_apart(docket: Docket, worker: Worker):
     assert min(gaps) >= 0.9 * SHORT.total_seconds()
 
 
-async def test_a_delay_may_grow_from_attempt_to_attempt(docket: Docket, worker: Worker):
-    times: list[float] = []
-
-    @docket.task
-    async def flaky(retry: Retry = ExponentialRetry(attempts=4, minimum_delay=SHORT / 2, maximum_delay=SHORT)) -> None:
-        times.append(time.monotonic())
+async def test_a_delay_may_grow_from_attempt_to_attempt(timed: Docket):
+    @timed.task
+    async def flaky(retry: Retry = ExponentialRetry(attempts=5, minimum_delay=MINUTE, maximum_delay=5 * MINUTE)) -> None:
         raise RuntimeError
 
     await flaky.schedule()
-    await worker.run_until_finished()
+    runs = await drain(timed, hours=1, raises=False)
 
-    assert times[1] - times[0] >= 0.9 * SHORT.total_seconds() / 2
-    assert times[2] - times[1] >= 0.9 * SHORT.total_seconds()
-    assert times[3] - times[2] >= 0.9 * SHORT.total_seconds()
+    assert [(later.started_at - earlier.ended_at) / MINUTE for earlier, later in pairwise(runs)] == [1, 2, 4, 5]
 
 
-async def test_a_body_may_choose_when_the_next_attempt_comes(docket: Docket, worker: Worker):
-    times: list[float] = []
+async def test_a_body_may_choose_when_the_next_attempt_comes(timed: Docket, clock: MovableClock):
+    noon = clock.now() + 12 * HOUR
 
-    @docket.task
-    async def flaky(retry: Retry = Retry(attempts=3, delay=timedelta(hours=1))) -> str:
-        times.append(time.monotonic())
+    @timed.task
+    async def flaky(retry: Retry = Retry(attempts=3, delay=24 * HOUR)) -> str:
         if retry.attempt == 1:
-            retry.after(SHORT)
+            retry.after(MINUTE)
         if retry.attempt == 2:
-            retry.at(datetime.now(timezone.utc) + SHORT)
+            retry.at(noon)
         return "done"
 
-    execution = await flaky.schedule()
-    await worker.run_until_finished()
+    await flaky.schedule()
+    first, second, third = await drain(timed, days=1)
 
-    assert await execution.get_result() == "done"
-    assert times[2] - times[0] >= 1.8 * SHORT.total_seconds()
+    assert second.started_at == first.ended_at + MINUTE
+    assert (third.started_at, third.result) == (noon, "done")
 
 
 async def test_a_retry_may_have_no_end(docket: Docket, worker: Worker):
