@@ -62,8 +62,12 @@ class Intake:
         """The consumer group went, and is to be made again."""
         self.has_begun = False
         """Whether fetching has begun."""
-        self.trouble: str | None = None
-        """Why nothing can be fetched now, in words; None while it can."""
+        self._trouble: str | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """This says in words why nothing can be fetched and run now; None while it can. Any thread may ask."""
+        return self._trouble or self._crew.store.strikes.trouble
 
     def stop(self) -> None:
         """This ends `run` as soon as what was fetched is claimed."""
@@ -98,16 +102,16 @@ class Intake:
                 if not found and self._finished is not None and self._runs.idle and not self._unsure and await self._finished():
                     return
             except RedisUnavailable as exc:
-                self._unsure, self.trouble = True, str(exc)
+                self._unsure, self._trouble = True, str(exc)
                 await self.wait_out(exc, failures)
                 failures += 1
                 continue
             except ServerError as exc:
-                self._unsure, self.trouble = True, str(exc)
+                self._unsure, self._trouble = True, str(exc)
                 await self._note(exc, failures)
                 failures += 1
                 continue
-            failures, self.trouble = 0, None
+            failures, self._trouble = 0, None
             if not found:
                 patience_ms = min(patience_ms * 2, int(self._crew.options.minimum_check_interval.total_seconds() * 1000))
                 continue
@@ -195,8 +199,13 @@ class Intake:
         crew = self._crew
         if not self._unsure:
             return
+        looks = 0
         try:
-            while entries := await self._left_behind():
-                await crew.store.delivery.reclaim(crew.instance, entries, own=True)
+            # Twice: the server may come upon our closed connection only after the first question, and hands it what is added until then
+            while looks < 2:
+                entries = await self._left_behind()
+                if entries:
+                    await crew.store.delivery.reclaim(crew.instance, entries, own=True)
+                looks = 0 if entries else looks + 1
         except DocketError as exc:
             logger.warning("Could not give back what was fetched last; others take it over when the lease lapses: %s", exc, extra=crew.labels)
