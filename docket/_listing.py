@@ -103,6 +103,8 @@ _WHERE: dict[ExecutionState, tuple[str, ...]] = {
 }
 _ANYWHERE = ("scan",)
 
+_ENTRY = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")  # which a server takes for an entry's name, whatever the digits
+
 
 async def read_page(listing: Listing, where: Sequence[str], wanted: Wanted, cursor: Cursor | None, size: int) -> tuple[list[RunRecord], Cursor | None]:
     """This reads a page of runs that stand in an order: at most that many, and where to go on behind them (None: nowhere).
@@ -165,7 +167,7 @@ def loads_cursor(text: str, *wheres: Sequence[str]) -> list[Cursor | None]:
         if not any(cursors):
             raise ValueError(cursors)
         return [None if cursor is None else _checked(*cursor, where=where) for cursor, where in zip(cursors, wheres, strict=True)]
-    except (ValueError, TypeError, AttributeError) as exc:
+    except (ValueError, TypeError, AttributeError, RecursionError) as exc:
         raise InvalidOption(f"{text!r} is no cursor of this listing; pass what the page before gave, with the same filter, or None to begin") from exc
 
 
@@ -173,8 +175,9 @@ def _checked(name: str, place: list[Any] | None, *, where: Sequence[str]) -> Cur
     where.index(name)
     if place is not None:
         parts = _STAGES[name][1] if name in _STAGES else [str]
-        if [type(part) for part in place] != parts or (name in ("stream", "workers") and not re.fullmatch(r"\d+-\d+", place[0])):
+        if [type(part) for part in place] != parts or (name in ("stream", "workers") and not _ENTRY.fullmatch(place[0])):
             raise ValueError(name, place)
+        json.dumps(place, ensure_ascii=False).encode()
     return name, place
 
 

@@ -246,7 +246,10 @@ class Matcher:
         """This finds a strike that means a run."""
         for function in (execution.function_name, None):
             on_function = self._functions.get(function)
-            if on_function is not None and (strike := on_function.meaning(_passed_by(execution))) is not None:
+            if on_function is None:
+                continue
+            strike = on_function.whole or on_function.meaning(_passed_by(execution))
+            if strike is not None:
                 return strike
         return None
 
@@ -257,13 +260,17 @@ class Matcher:
 
 
 def _passed_by(execution: Execution[Any]) -> Callable[[str], Iterable[Any]]:
-    def passed(parameter: str) -> Iterable[Any]:
-        try:
-            args, kwargs = execution.args, execution.kwargs
-        except PayloadError:  # of a run that was read and whose payload is none; that will be seen when it runs
-            return ()
-        if isinstance(execution.function, NamedTask):  # whose signature is not known here: its worker knows what stands in which place
-            return (kwargs[parameter],) if parameter in kwargs else ()
-        return shape_of(execution.function).passed(parameter, args, kwargs)
+    try:
+        args, kwargs = execution.args, execution.kwargs
+    except PayloadError:  # of a run that was read and whose payload is none; that will be seen when it runs
+        return _nothing
+    function = execution.function
+    if type(function) is NamedTask:  # whose signature is not known here: its worker knows what stands in which place
+        return lambda parameter: (kwargs[parameter],) if parameter in kwargs else ()
+    passed = shape_of(function).passed
+    return lambda parameter: passed(parameter, args, kwargs)
 
-    return passed
+
+def _nothing(parameter: str) -> Iterable[Any]:
+    """Gives what a call passes that cannot be read."""
+    return ()

@@ -47,6 +47,10 @@ class Subscriber(Protocol):
         """This is how many channels and prefixes somebody listens to."""
         ...
 
+    def hears(self, channel: str) -> bool:
+        """This says whether somebody listens on a channel already: whoever joins may hear at first what was published before."""
+        ...
+
     async def add(self, channel: str, listener: Listener, *, prefix: bool = False) -> bool:
         """This starts listening, with `prefix` to all channels that begin so, and says whether the subscription stands.
 

@@ -245,6 +245,9 @@ class MemorySubscriber:
     def listening(self) -> int:
         return self._engine.listening
 
+    def hears(self, channel: str) -> bool:
+        return False  # a message is for those who listen as it is published
+
     async def add(self, channel: str, listener: Listener, *, prefix: bool = False) -> bool:
         self._engine.add(channel.encode(), listener, prefix=prefix)
         return True

@@ -71,6 +71,9 @@ class ServerSubscriber:
         """This is how many channels and prefixes somebody listens to."""
         return len(self._channels) + len(self._patterns)
 
+    def hears(self, channel: str) -> bool:
+        return channel.encode() in self._channels
+
     async def add(self, channel: str, listener: Listener, *, prefix: bool = False) -> bool:
         subscriptions, name = self._place_of(channel, prefix=prefix)
         subscription = subscriptions.get(name)
@@ -185,8 +188,10 @@ class ServerSubscriber:
             self._answer(reply)
 
     def _hand_on(self, subscription: _Subscription | None, message: bytes) -> None:
-        for listener in () if subscription is None else list(subscription.listeners):
-            deliver(listener, message)
+        """What comes before a subscription is confirmed is for one on the same channel that was there before it, and has been left."""
+        if subscription is not None and subscription.answered.is_set():
+            for listener in list(subscription.listeners):
+                deliver(listener, message)
 
     def _answer(self, reply: Any) -> None:
         """The server answers one command after another, and does not say in an error which one it is about."""

@@ -16,6 +16,7 @@ from docket._store.inbox import UNDECODABLE, Gap, Inbox, Mark
 from docket._store.inspection import worker_name
 from docket._store.records import ProgressChange, StateChange
 from docket.errors import PayloadError, RedisUnavailable
+from docket.states import TERMINAL
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -166,7 +167,12 @@ class Track(_Listening):
         self._is_stale = True
         """Whether the record is to be read."""
         self._is_late = False
-        """Whether events may be older than what was handed out."""
+        """Whether events may be older than what was handed out, or read before. An end is news all the same: nothing comes after it."""
+
+    async def __aenter__(self) -> Self:
+        (channel, _), *_ = self._listeners
+        self._is_late = self._subscriber.hears(channel)
+        return await super().__aenter__()
 
     def on_message(self, message: bytes) -> None:
         """This takes one message."""
@@ -201,7 +207,7 @@ class Track(_Listening):
                     return Reading(record, in_place=True)
             elif isinstance(item, Gap) or (change := _read(item)) is None:
                 self._is_stale, self._asked = True, None
-            elif not self._is_late:
+            elif not self._is_late or (isinstance(change, StateChange) and change.state in TERMINAL):
                 self._is_outdated = True
                 return change
 

@@ -133,7 +133,7 @@ class Listing(Base):
 
         What stands throughout is listed at least once.
         """
-        if not (cursor.isdigit() or self._backend.is_memory):
+        if not (self._backend.is_memory or (re.fullmatch("[0-9]{1,20}", cursor) and int(cursor) < 1 << 64)):
             raise InvalidOption(f"{cursor!r} is no cursor of this server")
         start = self._keys.run(prefix)
         following, found = await self._read("SCAN", cursor, "MATCH", _escaped(start) + "*", "COUNT", count)

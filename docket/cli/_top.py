@@ -31,7 +31,7 @@ _FRAME_LINES = 60
 @connected("is another, in which nothing runs")
 @click.pass_context
 def top(context: click.Context, interval: timedelta, once: bool, as_json: bool, connection: Connection) -> None:
-    r"""Show live what the docket is doing.
+    """Show live what the docket is doing.
 
     How much waits and for how long, how much is done a second, what runs and how far it is, the workers, the last failures and
     the strikes in effect. Where the output is no terminal, one frame is printed, as with --once. While Redis is away, that is
@@ -43,7 +43,7 @@ def top(context: click.Context, interval: timedelta, once: bool, as_json: bool, 
       p      pause: nothing is asked of Redis; again to go on
       + -    look less often, more often
       space  look now
-    """
+    """  # noqa: D301 - the backspace tells click to leave the lines below as they are
     if interval < _SHORTEST:
         raise click.BadParameter("look every 100ms at most: a look takes a server some twenty commands", param_hint="'--interval'")
     context.exit(run_until_interrupted(_top(connection, interval, once=once, as_json=as_json)))

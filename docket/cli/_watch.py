@@ -39,7 +39,7 @@ TIMED_OUT = 4
 @connected("is another, with nothing in it to watch")
 @click.pass_context
 def watch(context: click.Context, key: str, onwards: bool, wait: bool, timeout: timedelta | None, as_json: bool, connection: Connection) -> None:
-    r"""Follow the task with KEY to its end.
+    """Follow the task with KEY to its end.
 
     Watches the run that stands under the key now: through its retries, and, when it is replaced, through its replacement. Of a
     perpetual or cron task that is one run, unless --follow is given. While Redis is away, it is waited for. Ctrl-C ends the
@@ -51,7 +51,7 @@ def watch(context: click.Context, key: str, onwards: bool, wait: bool, timeout: 
       1  it failed; or there is no such task; or its record was gone before its end was known
       3  it was cancelled
       4  --timeout passed
-    """
+    """  # noqa: D301 - the backspace tells click to leave the lines below as they are
     if not key:
         raise click.BadParameter("a key is not empty", param_hint="'KEY'")
     context.exit(run_until_interrupted(_watch(key, connection, onwards=onwards, wait=wait, timeout=timeout, as_json=as_json)))

@@ -56,6 +56,7 @@ def test_every_option_and_argument_says_what_it_is(name: str):
     assert whole.name == name
     for command in commands(whole):
         assert command.help, command
+        assert "\\b" not in command.help, command  # in a raw docstring click does not see it
         assert all(option.help for option in command.params if isinstance(option, click.Option) and not option.hidden), command
 
 

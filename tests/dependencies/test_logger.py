@@ -32,6 +32,17 @@ async def test_a_line_goes_through_the_standard_logger_and_tells_the_run(caplog:
     assert told == {"docket.name": "orders", "docket.worker": "worker-1", "docket.task": "send_mail", "docket.key": "key-1", "docket.attempt": 2}
 
 
+async def test_a_task_may_write_more_than_one_line(caplog: pytest.LogCaptureFixture):
+    async def send_mail(logger: TaskLogger = Depends(TaskLogger)):
+        logger.info("Hello")
+        logger.info("Bye", name="Jane")
+
+    with caplog.at_level(logging.INFO):
+        await run(send_mail)
+
+    assert [record.getMessage() for record in caplog.records] == ["Hello", "Bye name='Jane'"]
+
+
 async def test_fields_are_shown_and_kept(caplog: pytest.LogCaptureFixture):
     record = await one_record(caplog, lambda logger: logger.warning("Service status", service_id="main", tries=1, event="x"))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -45,20 +44,19 @@ async def test_the_interval_counts_from_start_to_start(timed: Docket, clock: Mov
     assert starts == [began, began + LATER, began + 2 * LATER]
 
 
-@pytest.mark.only_server("a clock that nobody can move")
-async def test_on_a_server_too(docket: Docket, worker: Worker):
-    starts: list[float] = []
-
+async def test_the_next_run_waits_for_its_time(docket: Docket):
     @docket.task
-    @Perpetual(every=5 * OFTEN)
-    async def beat() -> None:
-        starts.append(time.monotonic())
-        await asyncio.sleep(3 * OFTEN.total_seconds())
+    @Perpetual(every=LATER)
+    async def beat() -> None: ...
 
     await beat.schedule(key="k")
-    await worker.run_at_most({"k": 3})
+    (run,) = await drain(docket)
 
-    assert 9.5 * OFTEN.total_seconds() <= starts[2] - starts[0] <= 60 * OFTEN.total_seconds()
+    following = await docket.get_execution("k")
+    assert following is not None
+    assert (following.state, following.when) == (ExecutionState.SCHEDULED, run.started_at + LATER)
+    assert following.when == run.next_at
+    await docket.cancel("k")
 
 
 async def test_every_key_is_a_chain_of_its_own(docket: Docket, worker: Worker):

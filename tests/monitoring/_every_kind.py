@@ -26,7 +26,9 @@ async def give_up() -> None:
     raise Cancel("enough")
 
 
-async def stay() -> None:
+async def stay(docket: Docket = CurrentDocket()) -> None:
+    """This is replaced as it runs."""
+    await docket.add(supersede, key="supersede")()
     await asyncio.sleep(3600)
 
 

@@ -285,10 +285,12 @@ class TestTrack:
             blind = await track.get()
             await near.lifecycle.cancel("k")
             blinder = await track.get()
+            assert isinstance(blinder, Reading) and blinder.record is not None
+            ended = StateChange("k", 1, ExecutionState.CANCELLED, 0, None, None, blinder.record.completed_us, None)
             proxy.silent = False
             seeing = await track.get()
-            while not (isinstance(seeing, Reading) and seeing.in_place):  # what comes late is older than what was read
-                assert isinstance(seeing, Reading)
+            while not (isinstance(seeing, Reading) and seeing.in_place):  # of what comes late only an end is given: it may be news
+                assert isinstance(seeing, Reading) or seeing == replace(ended, when_us=getattr(seeing, "when_us", 0))
                 seeing = await track.get()
 
         for reading, state, in_place in ((blind, "scheduled", False), (blinder, "cancelled", False), (seeing, "cancelled", True)):
@@ -319,6 +321,47 @@ class TestTrack:
         assert isinstance(reading, Reading)
         assert reading.in_place
         assert reading.record is not None
+
+    @pytest.mark.only_server("in memory no message is on its way")
+    async def test_whoever_joins_others_is_given_nothing_that_was_on_its_way_before_but_an_end(
+        self, far_store: Store, proxy: Proxy, url_of_the_server: str, docket_name: str, monkeypatch: pytest.MonkeyPatch
+    ):
+        near = await Store.open(docket_name, url_of_the_server, execution_ttl=timedelta(minutes=1), clock=SYSTEM)
+        monkeypatch.setattr(far_store.events, "_inspection", near.inspection)  # commands come through
+        async with far_store.events.feed("k") as other:
+            proxy.silent = True
+            claimed = await start(near)
+            track = far_store.events.track("k")
+            entering = asyncio.create_task(track.__aenter__())
+            await asyncio.sleep(0.02)
+            proxy.silent = False
+            await entering
+            on_its_way = [await next_event(other) for _ in range(2)]
+            reading = await track.get()
+            await near.lifecycle.settle(end(claimed))
+            ended = await track.get()
+            await track.__aexit__()
+
+            proxy.silent = True
+            await near.lifecycle.schedule(order())
+            await near.lifecycle.cancel("k")
+            late = far_store.events.track("k")
+            entering = asyncio.create_task(late.__aenter__())
+            await asyncio.sleep(0.02)
+            proxy.silent = False
+            await entering
+            cancelled, last = await late.get(), await late.get()
+            await late.__aexit__()
+
+        assert [each.state.value for each in on_its_way if isinstance(each, StateChange)] == ["queued", "running"]
+        assert isinstance(reading, Reading)
+        assert (reading.in_place, reading.record and reading.record.state) == (True, ExecutionState.RUNNING)
+        assert isinstance(ended, StateChange)
+        assert ended.state is ExecutionState.COMPLETED
+        assert isinstance(cancelled, StateChange)
+        assert cancelled.state is ExecutionState.CANCELLED
+        assert isinstance(last, Reading)
+        await near.aclose()
 
     @pytest.mark.only_server("in memory there are no outages")
     async def test_an_outage_is_waited_out(self, far_store: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch):
