@@ -61,8 +61,9 @@ async def test_the_states_of_a_run_are_told_one_after_another(docket: Docket, ru
     @docket.task
     async def job() -> None: ...
 
-    execution = await job.schedule(when=4 * SOON)
+    execution = await job.schedule(when=LATER)
     _, states = await states_of(execution)
+    await execution.promote()
 
     assert await states == [SCHEDULED, QUEUED, RUNNING, COMPLETED]
 
@@ -72,8 +73,9 @@ async def test_a_retry_is_told_too(docket: Docket, running_worker: Worker):
     async def flaky(retry: Retry = Retry(attempts=2, delay=SOON)) -> None:
         raise RuntimeError("never")
 
-    execution = await flaky.schedule(when=4 * SOON)
+    execution = await flaky.schedule(when=LATER)
     _, states = await states_of(execution)
+    await execution.promote()
 
     assert await states == [SCHEDULED, QUEUED, RUNNING, SCHEDULED, QUEUED, RUNNING, ExecutionState.FAILED]
 
@@ -153,8 +155,9 @@ class TestEveryWaiterLearnsOfTheEnd:
             started.set()
             await asyncio.sleep(3600)
 
-        execution = await job.schedule(key="k", when=2 * SOON)
+        execution = await job.schedule(key="k", when=LATER)
         _, states = await states_of(execution)
+        await execution.promote()
         await started.wait()
         await docket.cancel("k")
 
@@ -250,11 +253,12 @@ class TestEachTransitionIsToldOnce:
             await asyncio.sleep(3600)
 
         async def work() -> None:
+            await execution.promote()
             await started.wait()
             await docket.cancel("k")
             await docket.cancel("k")
 
-        execution = await job.schedule(key="k", when=4 * SOON)
+        execution = await job.schedule(key="k", when=LATER)
         await self.agree(told, execution, work, QUEUED, RUNNING, CANCELLED)
 
     async def test_a_run_that_is_replaced_as_it_waits(self, docket: Docket, told: Follower):
@@ -277,11 +281,12 @@ class TestEachTransitionIsToldOnce:
                 stopped.set()
 
         async def work() -> None:
+            await execution.promote()
             await started.wait()
             await job.replace(key="k", when=LATER)
             await stopped.wait()
 
-        execution = await job.schedule(key="k", when=4 * SOON)
+        execution = await job.schedule(key="k", when=LATER)
         await self.agree(told, execution, work, QUEUED, RUNNING, CANCELLED, SCHEDULED)
         await docket.cancel("k")
 
@@ -295,10 +300,11 @@ class TestEachTransitionIsToldOnce:
             await asyncio.sleep(3600)
 
         async def work() -> None:
+            await execution.promote()
             await asked.wait()
             await job.replace(key="k", when=LATER)
 
-        execution = await job.schedule(key="k", when=4 * SOON)
+        execution = await job.schedule(key="k", when=LATER)
         await self.agree(told, execution, work, QUEUED, RUNNING, CANCELLED, SCHEDULED)
         await docket.cancel("k")
 

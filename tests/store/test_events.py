@@ -300,7 +300,7 @@ class TestTrack:
         await near.aclose()
 
     async def test_a_mark_that_stays_away_while_events_come_makes_no_old_record_news(self, store: Store, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(module, "MARK_PATIENCE", 0.05)
+        monkeypatch.setattr(module, "MARK_PATIENCE", 0.5)
         marks = 0
         take = Inbox.mark
 
