@@ -528,9 +528,7 @@ class Docket:
         self, *, ready: asyncio.Event | None = None, include_progress: Literal[False] = False
     ) -> AsyncGenerator[StateEvent | InterruptionEvent, None]: ...
     @overload
-    def events(
-        self, *, ready: asyncio.Event | None = None, include_progress: bool
-    ) -> AsyncGenerator[StateEvent | ProgressEvent | InterruptionEvent, None]: ...
+    def events(self, *, ready: asyncio.Event | None = None, include_progress: bool) -> AsyncGenerator[StateEvent | ProgressEvent | InterruptionEvent, None]: ...
     def events(
         self, *, ready: asyncio.Event | None = None, include_progress: bool = False
     ) -> AsyncGenerator[StateEvent | ProgressEvent | InterruptionEvent, None]:

@@ -41,3 +41,9 @@ def test_importing_the_package_imports_nothing_heavy():
     code = "import docket, docket.testing, sys; print(sorted({'redis', 'opentelemetry', 'structlog', 'anyio', 'cloudpickle'} & set(sys.modules)))"
 
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_the_testing_kit_is_imported_when_it_is_asked_for():
+    asked = docket.__getattr__("testing")
+
+    assert asked.__name__ == "docket.testing"

@@ -92,7 +92,9 @@ class Intake:
     async def _fetch_until_done(self, claims: TaskGroup) -> None:
         failures, patience_ms = 0, SHORTEST_PAUSE_MS
         self.has_begun = True
-        instrumentation.REDIS_DISRUPTIONS.add(0, self._crew.worker.labels())  # a counter begins with its first value: else nobody could see the first disruption
+        instrumentation.REDIS_DISRUPTIONS.add(
+            0, self._crew.worker.labels()
+        )  # a counter begins with its first value: else nobody could see the first disruption
         while not self._stopping:
             with self._interruptible():
                 await self._runs.slot()

@@ -29,8 +29,8 @@ class Pulse:
         return self
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
-        if self._next is not None:
-            self._next.cancel()
+        assert self._next is not None
+        self._next.cancel()
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         self._beat = monotonic()

@@ -178,3 +178,16 @@ async def test_a_run_may_replace_itself_and_sees_itself_out(docket: Docket, work
     await worker.run_until_finished()
 
     assert sorted(runs) == ["first ends", "first starts", "second ends", "second starts"]
+
+
+async def test_a_run_that_was_replaced_twice_is_superseded_still(docket: Docket):
+    async def nothing() -> None: ...
+
+    first = await docket.add(nothing, when=timedelta(hours=1), key="twice")()
+    await docket.replace(nothing, timedelta(hours=1), "twice")()
+    await docket.replace(nothing, timedelta(hours=1), "twice")()
+
+    await first.sync()
+
+    assert first.disposition is Disposition.SUPERSEDED
+    await docket.cancel("twice")

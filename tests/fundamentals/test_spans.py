@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
 from docket import Cancel, ConcurrencyLimit, Discard, Docket, ExecutionCancelled, Perpetual, Retry, Worker
-from tests._telemetry import Spans, traced
+from tests._telemetry import Spans, metered, traced
 from tests._waiting import eventually
 from tests.worker._hands import at_work
 
@@ -203,3 +203,12 @@ async def test_a_duty_is_a_span_only_where_asked(docket: Docket, spans: Spans):
 
     async with at_work(docket, enable_internal_instrumentation=True):
         await eventually(lambda: spans.named("docket.worker: mover"))
+
+
+async def test_durations_are_recorded_inside_the_span(docket: Docket, worker: Worker, spans: Spans, monkeypatch: pytest.MonkeyPatch):
+    with metered(monkeypatch) as recorded:
+        await docket.add(fine)()
+        await worker.run_until_finished()
+
+    assert spans.one("fine").status.status_code is StatusCode.OK
+    assert recorded.total("docket_task_duration") == recorded.total("docket_task_punctuality") == 1

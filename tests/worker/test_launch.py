@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from docket import Docket, Perpetual, Worker
+from docket import Docket, Perpetual, StrikeList, Worker
 from docket.errors import LoadError
 from tests._servers import RedisServer
 from tests._waiting import eventually
@@ -215,6 +215,14 @@ async def test_readiness_goes_with_the_first_signal_and_liveness_stays(docket: D
     assert await asyncio.to_thread(asked, "/livez") == (200, "OK")
     finish.set()
     await running
+
+
+async def test_a_worker_says_why_it_is_not_ready(docket: Docket, worker: Worker, monkeypatch: pytest.MonkeyPatch):
+    assert worker.not_ready() == "starting"
+    assert Worker(Docket("never-entered", "memory://never-entered")).not_ready() == "Redis is unavailable"
+
+    monkeypatch.setattr(StrikeList, "is_loaded", False)
+    assert worker.not_ready() == "the strikes are not loaded"
 
 
 async def not_ready(asked: Callable[[str], tuple[int, str]]) -> bool:

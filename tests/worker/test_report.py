@@ -229,3 +229,23 @@ async def test_what_a_handler_dealt_with_is_no_error_in_the_log(docket: Docket, 
 
     run = [("INFO", "↪ [ms] fails(){k}"), ("INFO", "↩ [ms] fails(){k} (dealt with: ValueError: no)")]
     assert lines(log) == [*run, ("INFO", "↫ [ms] fails(){k}"), *run]
+
+
+async def test_an_applications_own_kind_of_record_is_used(docket: Docket, worker: Worker, log: pytest.LogCaptureFixture):
+    class Marked(logging.LogRecord):
+        marked = True
+
+    async def fine() -> None: ...
+
+    usual = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(Marked)
+    try:
+        await docket.add(fine, key="k")()
+        await worker.run_until_finished()
+    finally:
+        logging.setLogRecordFactory(usual)
+
+    told = [record for record in log.records if "fine(){k}" in record.getMessage()]
+    assert len(told) == 2
+    assert all(isinstance(record, Marked) for record in told)
+    assert vars(told[0])["docket.key"] == "k"
