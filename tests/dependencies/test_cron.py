@@ -6,7 +6,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from docket.dependencies import Cron, Perpetual
@@ -148,6 +148,7 @@ def test_a_slow_look_at_every_minute_finds_the_same(window: tuple[tzinfo, dateti
     assert found == looked if looked is not None else found >= end
 
 
+@settings(deadline=None)  # it looks through days second by second; how long that takes says nothing
 @given(
     window=st.sampled_from(WINDOWS),
     fields=st.tuples(a_field(0, 59), a_field(0, 59), HOURS),
