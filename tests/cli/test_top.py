@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -68,6 +69,14 @@ class TestInATerminal:
         await top.wait_for("PAUSED", "go on")
         await docket.add("trace", key="k", when=HOUR)("never")
         calls = redis_calls(docket)
+
+        async def is_quiet() -> bool:
+            """What the docket itself does as it is entered, and a reading that was under way, are over; one call is the question's own."""
+            so_far = await calls()
+            await asyncio.sleep(0.25)  # more than two intervals of this screen
+            return await calls() - so_far == 1
+
+        await eventually(is_quiet)
         before = await calls()
         top.type("+")  # drawn, and nothing read
         await top.wait_for("every 500ms")
