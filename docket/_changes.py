@@ -51,11 +51,19 @@ async def promote(execution: Execution[Any]) -> Changed:
     return answer if answer.word == "done" else _refuse(execution, "promoted", answer)
 
 
-async def retry(execution: Execution[Any]) -> Changed:
-    """This runs again what failed or was cancelled. Raises as `Execution.retry` does."""
+async def retry(execution: Execution[Any]) -> tuple[Changed, bytes | None]:
+    """This runs again what failed or was cancelled, and gives its payload where that had to be sealed anew. Raises as `Execution.retry` does."""
     _check_scheduled(execution, "retried")
-    answer = await execution.docket.store.lifecycle.retry(Change(execution.key, execution.generation))
-    return answer if answer.word == "done" else _refuse(execution, "retried", answer)
+    docket, key, generation = execution.docket, execution.key, execution.generation
+    seal = None
+    if docket.payloads.signs:
+        record = await docket.store.inspection.load(key)
+        if record is not None and record.generation == generation and record.payload is not None:  # else the script says what became of it
+            seal = docket.payloads.resealing(record.function, key, generation, record.payload)
+    answer = await docket.store.lifecycle.retry(Change(key, generation, seal=seal))
+    if answer.word != "done":
+        _refuse(execution, "retried", answer)
+    return answer, seal and seal(answer.generation)
 
 
 async def cancel(docket: Docket, key: str, generation: int | None = None) -> None:

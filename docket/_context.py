@@ -15,6 +15,8 @@ from docket._clock import SYSTEM, Clock
 from docket.errors import NoDocket
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from docket._progress import ExecutionProgress
     from docket._worker._decision import Decision
     from docket.docket import Docket
@@ -34,6 +36,7 @@ __all__ = [
     "enter",
     "leave",
     "remember",
+    "while_waiting",
     "witness",
 ]
 
@@ -64,6 +67,9 @@ class Witness(Protocol):
         """This sees how a run ended, and what its key's record says then; None where another has taken its place."""
         ...
 
+
+while_waiting: ContextVar[AbstractAsyncContextManager[None] | None] = ContextVar("while waiting", default=None)
+"""What a run enters for as long as it waits for the end of another one."""
 
 witness: ContextVar[Witness | None] = ContextVar("witness", default=None)
 

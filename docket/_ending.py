@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from docket._context import while_waiting
 from docket._store.events import REREAD_EVERY
 from docket._store.records import Outcome, StateChange
 from docket.errors import ExecutionSuperseded, ResultTimeout, ResultUnavailable
@@ -28,12 +29,21 @@ class Ending:
         self._key = key
         self.generation = generation
         """Which run of the key; 0 until the record has been read, for whichever stands there."""
+        self.task = ""
+        """The task that the record names, once it has been read: under a key that was taken, it need not be the one that was asked for."""
 
     async def wait(self, until: float | None) -> Outcome | None:
         """This waits for how the run ended; None when it has ended and nothing was kept."""
         ended, outcome = await self._ended()
         if ended:
             return outcome
+        aside = while_waiting.get()
+        if aside is None:
+            return await self._hear_of_it(until)
+        async with aside:
+            return await self._hear_of_it(until)
+
+    async def _hear_of_it(self, until: float | None) -> Outcome | None:
         async with self._docket.store.events.feed(self._key) as feed:
             while True:
                 ended, outcome = await self._ended()
@@ -50,7 +60,7 @@ class Ending:
         inspection = self._docket.store.inspection
         record = await inspection.load(self._key)
         if record is not None and self.generation in (0, record.generation):
-            self.generation = record.generation
+            self.generation, self.task = record.generation, record.function
             return record.state in TERMINAL, record.outcome or Outcome(record.state)
         if record is not None and record.successor == self.generation:
             return False, None

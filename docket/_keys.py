@@ -11,6 +11,7 @@ class Keys:
     """This spells the keys and channels of one docket."""
 
     __slots__ = (
+        "_letter",
         "_limits",
         "_outcome",
         "_payload",
@@ -18,7 +19,7 @@ class Keys:
         "_state",
         "_successor",
         "cancellations",
-        "failures",
+        "dead",
         "group",
         "leases",
         "meta",
@@ -39,6 +40,7 @@ class Keys:
         self._successor = prefix + "next:"
         self._outcome = prefix + "outcome:"
         self._state = prefix + "state:"
+        self._letter = prefix + "dead:"
         self._limits = prefix + "limits:"
         self.stream = prefix + "stream"
         """Ready work: entries of `key` and `generation`, one consumer group."""
@@ -50,13 +52,13 @@ class Keys:
         """Sorted set of worker instances by their last heartbeat (microseconds)."""
         self.waiting = prefix + "waiting"
         """Sorted set of concurrency limits that somebody waits for, by when they were last looked at (microseconds)."""
-        self.failures = prefix + "failures"
-        """The last runs that failed: a list of a screenful, the last one first."""
         self.strikes = prefix + "strikes"
         """What is struck: hash of instructions, each with the moment it was struck (microseconds)."""
         self.meta = prefix + "meta"
         """Hash: `layout` (version of this scheme), `generation` and `arrivals` (docket-wide counters), `strikes` (the version of all that is struck),
         `completed`, `failed`, `cancelled` and `retried` (how many so far), `cleared` (the last batch that was cleared, and how many that were)."""
+        self.dead = prefix + "dead"
+        """Dead letters: sorted set of generations by when they died (microseconds, negative: the latest come first)."""
         self.group = "docket-workers"
         """The stream's consumer group (a name within the stream, not a key)."""
         self.wake = prefix + "wake"
@@ -81,6 +83,10 @@ class Keys:
     def outcome(self, key: str, generation: int) -> str:
         """This holds how one generation ended, where the record cannot: a string."""
         return f"{self._outcome}{key}:{generation}"
+
+    def letter(self, generation: int | str) -> str:
+        """This is a dead letter: a hash."""
+        return f"{self._letter}{generation}"
 
     def limit(self, kind: str, identity: str) -> str:
         """This is what a limit remembers: a sorted set (holders, waiters, rate, promises), a hash (cooldown, debounce) or a string (most)."""

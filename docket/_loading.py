@@ -5,7 +5,9 @@ What the object is used for is the caller's business.
 
 import difflib
 import importlib
+import os
 import pkgutil
+import re
 import sys
 import traceback
 from collections.abc import Iterable
@@ -14,7 +16,11 @@ from typing import Any, cast
 
 from docket.errors import LoadError
 
-__all__ = ["did_you_mean", "load", "members_of"]
+__all__ = ["did_you_mean", "load", "load_option", "members_of"]
+
+_OBJECTS = ("credential_provider", "result_storage")
+_VARIABLE = "env:"
+_MEMBER = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 def load(path: str) -> Any:
@@ -36,6 +42,37 @@ def load(path: str) -> Any:
             raise LoadError(f"Cannot load {path!r}: no {part!r} in {walked}{_suggest_member(part, found)}") from exc
         walked = f"{part!r} of {walked}"
     return found
+
+
+def load_option(name: str, value: Any) -> Any:
+    """This gives the value of an option that was given as text: what `module:member` names, where the option is an object. Anything but text stays as it is.
+
+    Signing keys may also be `env:NAME`: a variable that holds them, separated by commas, so that they stand on no command line and in no error.
+    Raises `LoadError`.
+    """
+    if name == "accept" and not isinstance(value, str):
+        return [load_option("serializer", each) for each in value]
+    if not isinstance(value, str):
+        return value
+    if name == "signing_keys":
+        return _keys_of_variable(value.removeprefix(_VARIABLE)) if value.startswith(_VARIABLE) else _keys_of_member(value)
+    return load(value) if name in _OBJECTS or (name == "serializer" and ":" in value) else value
+
+
+def _keys_of_variable(variable: str) -> list[str]:
+    keys = [key.strip() for key in os.environ.get(variable, "").split(",") if key.strip()]
+    if not keys:
+        raise LoadError(f"signing_keys are to come from the variable {variable!r}, which is not set or empty")
+    return keys
+
+
+def _keys_of_member(path: str) -> Any:
+    if not _MEMBER.fullmatch(path):  # not shown: it may be a key
+        raise LoadError("signing_keys takes module:member or env:NAME, and was given something else, perhaps a key itself, which should not stand there")
+    found = load(path)
+    if not isinstance(found, (list, tuple)) or not found:
+        raise LoadError(f"{path!r} is a {type(found).__name__}; for signing_keys, name a list of keys that is not empty")  # pyright: ignore[reportUnknownArgumentType]
+    return cast("Any", found)
 
 
 def members_of(path: str, found: object) -> list[Any]:

@@ -110,7 +110,9 @@ def loads_call(payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """This gives back the arguments of a call. Raises `PayloadError`, whatever the bytes are."""
     try:
         args, kwargs = cast("tuple[Any, Any]", pickle.loads(payload))
-    except Exception as exc:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:  # what is unpickled may raise SystemExit as well, which is not to end a worker
         raise PayloadError(f"the arguments ({len(payload)} bytes) cannot be decoded: {type(exc).__name__}: {exc}") from exc
     if isinstance(args, tuple) and isinstance(kwargs, dict):
         return cast("tuple[Any, ...]", args), cast("dict[str, Any]", kwargs)
@@ -131,19 +133,41 @@ def dumps_value(value: Any) -> bytes:
 
 def dumps_exception(error: BaseException) -> bytes | None:
     """This gives an exception as bytes, or None when it cannot make the journey there and back."""
-    try:
-        dumped = _dumps_anything(error)
-        pickle.loads(dumped)
-    except Exception:  # noqa: BLE001 - anything may go wrong in a user's __reduce__ or __init__; the error's text is stored in any case
-        return None
-    return dumped
+    for form in (error, _Remade(error)):
+        try:
+            dumped = _dumps_anything(form)
+            pickle.loads(dumped)
+        except Exception:  # noqa: BLE001, S112 - anything may go wrong in a user's __reduce__ or __init__; the error's text is stored in any case
+            continue
+        return dumped
+    return None
+
+
+class _Remade:
+    """This pickles as an exception that is made without its `__init__`, which takes other arguments than it hands on (`super().__init__(text)`)."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return remake, (type(self._error), self._error.args, vars(self._error))
+
+
+def remake(kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    """This makes an exception anew from its class, its arguments and its attributes."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    vars(error).update(state)
+    return error
 
 
 def loads_value(value: bytes) -> Any:
     """This gives back a result or an exception. Raises `PayloadError`, whatever the bytes are."""
     try:
         return pickle.loads(value)
-    except Exception as exc:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:  # as above
         raise PayloadError(f"the stored value ({len(value)} bytes) cannot be decoded: {type(exc).__name__}: {exc}") from exc
 
 
@@ -190,7 +214,7 @@ def loads_trace(trace: bytes) -> dict[str, str]:
         return {}
     try:
         carrier = json.loads(trace)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(carrier, dict):
         return {}

@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from docket import _context, instrumentation
 from docket._clock import to_us
-from docket._messages import dumps_call, dumps_trace
+from docket._messages import dumps_trace
 from docket._store.records import Order, Ordered, RunId
 from docket._tally import Tally
 from docket._task import NamedTask
@@ -132,15 +132,17 @@ class Scheduling:
         return True
 
     def _order(self, execution: Execution[Any], replace: bool, trace_context: bytes = b"") -> Order:
-        when = execution.due
+        when, payloads = execution.due, self._docket.payloads
+        payload = payloads.dumps_call(execution.args, execution.kwargs, execution.function)
         return Order(
             execution.key,
             execution.function_name,
-            dumps_call(execution.args, execution.kwargs),
+            payload,
             None if when is None else to_us(when),
             replace,
             trace_context,
             self._own_run(execution.key, replace),
+            payloads.sealing(execution.function_name, execution.key, payload),
         )
 
     def _own_run(self, key: str, replace: bool) -> RunId | None:

@@ -23,6 +23,11 @@ T = TypeVar("T")
 
 _ABSENT: Any = object()
 
+
+def _never() -> bool:
+    return False
+
+
 _Ending = tuple[Any, BaseException | None, list[tuple[ContextVar[Any], Any]]]
 """What a call gave or raised, and the context variables that it set."""
 
@@ -59,8 +64,15 @@ class Thread:
         While it waits for a free thread it can be cancelled like anything else. A function that has begun cannot be stopped:
         its end is awaited all the same, and then CancelledError raised. (It can ask: `anyio.from_thread.check_cancelled()`.)
         """
+        return await self._call(partial(function, *args, **kwargs), _never)
+
+    async def call_out(self, counts: Callable[[], bool], function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+        """This calls a function as `call` does, but where `counts` says so the end of one that has begun counts although it was told to stop."""
+        return await self._call(partial(function, *args, **kwargs), counts)
+
+    async def _call(self, function: Callable[[], T], counts: Callable[[], bool]) -> T:
         told = anyio.CancelScope()
-        work = asyncio.ensure_future(self._work(told, partial(function, *args, **kwargs)))
+        work = asyncio.ensure_future(self._work(told, function))
         stopped: asyncio.CancelledError | None = None
         while not work.done():
             try:
@@ -76,7 +88,7 @@ class Thread:
         for variable, content in changes:
             variable.set(content)
         try:
-            if stopped is not None:
+            if stopped is not None and (ending is None or not counts()):
                 raise stopped
             if error is not None:
                 raise error

@@ -17,12 +17,14 @@ from typing_extensions import ParamSpec, Self
 
 from docket import _changes, _context, tasks
 from docket._clock import SYSTEM, Clock
+from docket._dead import Attempt, DeadLetter, DeadLetterPage, DeadLetters, retry_all
 from docket._events import InterruptionEvent, ProgressEvent, StateEvent, events_of
 from docket._keys import Keys
 from docket._listing import Executions
 from docket._loading import load, members_of
 from docket._operations import CLEAR_BATCH, Operations
 from docket._options import DocketOptions, ResultStorage
+from docket._payloads import Payloads
 from docket._redis import forget
 from docket._redis.urls import mask
 from docket._registry import Registry
@@ -42,11 +44,16 @@ if TYPE_CHECKING:
 
     from redis.credentials import CredentialProvider
 
+    from docket.serializers import Serializer
     from docket.states import ExecutionState
 
 __all__ = [
     "CLEAR_BATCH",
+    "Attempt",
     "Counts",
+    "DeadLetter",
+    "DeadLetterPage",
+    "DeadLetters",
     "Docket",
     "DocketSnapshot",
     "ExecutionPage",
@@ -141,6 +148,16 @@ class Docket:
         enable_internal_instrumentation: bool = DocketOptions.enable_internal_instrumentation,
         credential_provider: CredentialProvider | None = None,
         *,
+        serializer: str | Serializer = DocketOptions.serializer,
+        accept: Sequence[str | Serializer] | None = None,
+        signing_keys: Sequence[str | bytes] = (),
+        require_signatures: bool = DocketOptions.require_signatures,
+        max_payload_bytes: int | None = DocketOptions.max_payload_bytes,
+        max_deliveries: int = DocketOptions.max_deliveries,
+        dead_letter_retention: timedelta = DocketOptions.dead_letter_retention,
+        dead_letter_count: int = DocketOptions.dead_letter_count,
+        unknown_task_limit: timedelta = DocketOptions.unknown_task_limit,
+        on_dead: Callable[[DeadLetter], Any] | None = DocketOptions.on_dead,
         clock: Clock = SYSTEM,
     ) -> None:
         options = DocketOptions(
@@ -152,6 +169,16 @@ class Docket:
             result_storage=result_storage,
             enable_internal_instrumentation=enable_internal_instrumentation,
             credential_provider=credential_provider,
+            max_deliveries=max_deliveries,
+            dead_letter_retention=dead_letter_retention,
+            dead_letter_count=dead_letter_count,
+            unknown_task_limit=unknown_task_limit,
+            on_dead=on_dead,
+            serializer=serializer,
+            accept=accept,
+            signing_keys=signing_keys,
+            require_signatures=require_signatures,
+            max_payload_bytes=max_payload_bytes,
         )
         self._place = _Place(clock, StrikeList.of_docket(self))
         self._take(options)
@@ -179,6 +206,8 @@ class Docket:
         self.execution_ttl = options.execution_ttl
         self.enable_internal_instrumentation = options.enable_internal_instrumentation
         self.credential_provider = options.credential_provider
+        self.payloads = Payloads(options)
+        """What turns calls and results into bytes and back; not part of the public interface."""
         self._keys = Keys(options.name)
 
     def reconfigure(self, *, clock: Clock | None = None, **options: Any) -> None:
@@ -237,8 +266,9 @@ class Docket:
         async with session.opening:
             if session.store is None:
                 session.store = await Store.open(
-                    self.name, here.memory_url or self.url, execution_ttl=self.execution_ttl, clock=here.clock, credential_provider=self.credential_provider
-                )
+                    self.name, here.memory_url or self.url, execution_ttl=self.execution_ttl, clock=here.clock, credential_provider=self.credential_provider,
+                    dead_letter_retention=self.options.dead_letter_retention, dead_letter_count=self.options.dead_letter_count,
+                )  # fmt: skip
                 here.strike_list.follow(session.store.strikes)
             session.entered += 1
         _context.enter(self)
@@ -441,6 +471,30 @@ class Docket:
         What is scheduled after it was called stays. Safe beside workers, and safe to repeat.
         """
         return await self._operations.clear()
+
+    def dead_letters(self, *, task: str | None = None, key_prefix: str | None = None, reason: str | None = None, limit: int | None = None) -> DeadLetters:
+        """This lists what ended FAILED for good, the latest first: `async for letter in docket.dead_letters(reason="poison"): ...`, or `.page()`.
+
+        They are kept for `dead_letter_retention` and up to `dead_letter_count`. Nobody has to know the tasks here.
+        """
+        return DeadLetters(self, task=task, key_prefix=key_prefix, reason=reason, limit=limit)
+
+    async def retry_dead_letters(
+        self,
+        *,
+        task: str | None = None,
+        key_prefix: str | None = None,
+        reason: str | None = None,
+        limit: int | None = None,
+        rate: float | None = None,
+        when: When | None = None,
+    ) -> list[Execution[Any]]:
+        """This runs dead letters again, the latest first, at most `rate` a second (None: all at once), from `when` on, and gives what was scheduled.
+
+        Each is a step of its own; see `DeadLetter.retry`. A letter whose key has something scheduled, queued or running stays, and so does one that a strike means.
+        """
+        letters = self.dead_letters(task=task, key_prefix=key_prefix, reason=reason, limit=limit)
+        return [became async for _, became in retry_all(letters, rate=rate, when=when) if isinstance(became, Execution)]
 
     async def get_execution(self, key: str) -> Execution[Any] | None:
         """This reads the run that stands under a key, or the last one that did; None when nothing is known of it (any more)."""

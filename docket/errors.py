@@ -6,7 +6,9 @@ Each also subclasses the built-in that a caller would expect, so `except KeyErro
 import sys
 
 __all__ = [
+    "ArgumentsChanged",
     "CycleError",
+    "DeliveriesExhausted",
     "DependencyFailed",
     "DependencyNotGiven",
     "DocketError",
@@ -26,6 +28,8 @@ __all__ = [
     "NotEntered",
     "NotSerializable",
     "PayloadError",
+    "PayloadRefused",
+    "PayloadTooLarge",
     "RedisUnavailable",
     "ResultTimeout",
     "ResultUnavailable",
@@ -62,6 +66,10 @@ class InvalidArguments(DocketError, TypeError):
     """These arguments do not bind to the signature of the task."""
 
 
+class ArgumentsChanged(InvalidArguments):
+    """These stored arguments do not bind to the function that this worker has for the task."""
+
+
 class InvalidSchedule(DocketError, ValueError):
     """This `when`, `key` or call cannot be scheduled as it stands."""
 
@@ -83,11 +91,19 @@ class LoadError(DocketError, ImportError):
 
 
 class NotSerializable(DocketError, TypeError):
-    """This argument or result cannot be pickled."""
+    """This argument or result cannot be written by the docket's serializer."""
+
+
+class PayloadTooLarge(NotSerializable, ValueError):
+    """These arguments or this result take more than `max_payload_bytes`."""
 
 
 class PayloadError(DocketError, ValueError):
     """This stored payload cannot be decoded."""
+
+
+class PayloadRefused(PayloadError):
+    """This stored payload is not signed as it should be, or of a kind that is not accepted here. It was not decoded."""
 
 
 class RedisUnavailable(DocketError, ConnectionError):
@@ -95,7 +111,10 @@ class RedisUnavailable(DocketError, ConnectionError):
 
 
 class InDoubt(RedisUnavailable):
-    """This call was sent and its reply was lost: it may have been carried out. Repeating it with the same key is safe."""
+    """This call was sent and its reply was lost: it may have been carried out. Repeating it with the same key is safe.
+
+    A run that was scheduled and is over by then is not remembered for that: the repeat is another run of the key.
+    """
 
 
 class ServerError(DocketError, RuntimeError):
@@ -104,6 +123,10 @@ class ServerError(DocketError, RuntimeError):
 
 class LayoutMismatch(DocketError, RuntimeError):
     """This docket's data was written by a newer layout than this version understands."""
+
+
+class DeliveriesExhausted(DocketError, RuntimeError):
+    """This task took its worker down each time it was run alone, so it is not run again."""
 
 
 class DependencyNotGiven(DocketError, TypeError):

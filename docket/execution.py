@@ -19,10 +19,11 @@ from docket._clock import from_us, iso_us
 from docket._context import witness
 from docket._ending import Ending
 from docket._events import InterruptionEvent, ProgressEvent, StateEvent, moment, progress_event, progress_of
-from docket._messages import loads_call, loads_trace
+from docket._messages import loads_trace
 from docket._progress import ExecutionProgress
 from docket._results import cancelled, result_of, struck_by
 from docket._signatures import compact_signature, get_signature, shape_of
+from docket._stopping import Stopping
 from docket._store.events import Reading
 from docket._store.records import Changed, Claimed, Ordered, RunId, RunRecord
 from docket._watching import Watch
@@ -42,6 +43,7 @@ __all__ = [
     "InterruptionEvent",
     "ProgressEvent",
     "StateEvent",
+    "Stopping",
     "TaskCall",
     "TaskFunction",
     "When",
@@ -85,6 +87,7 @@ class Execution(Generic[R_co]):
         "_payload",
         "_progress",
         "_redelivered",
+        "_stopping",
         "_trace_context",
         "_when",
         "_when_us",
@@ -132,6 +135,7 @@ class Execution(Generic[R_co]):
         self._function_name = function_name
         self._generation = generation
         self._progress: ExecutionProgress | None = None
+        self._stopping: Stopping | None = None
         self.attempt = attempt
         """Which attempt this is, from 1."""
         self.delivery = 0
@@ -159,9 +163,16 @@ class Execution(Generic[R_co]):
     @classmethod
     def loaded(cls, docket: Docket, function: TaskFunction, record: RunRecord) -> Self:
         """This makes an execution of what was read. Its arguments stay undecoded until somebody asks for them."""
-        execution = cls(docket, function, (), {}, record.key, None, record.attempt, loads_trace(record.trace) or None, function_name=record.function)
-        execution._args, execution._payload = None, record.payload
+        execution = cls.stored(docket, function, record.function, record.key, record.payload, record.trace)
+        execution.attempt = record.attempt
         execution.read(record)
+        return execution
+
+    @classmethod
+    def stored(cls, docket: Docket, function: TaskFunction, name: str, key: str, payload: bytes | None, trace: bytes, generation: int = 0) -> Self:
+        """This makes an execution of a call that stands in Redis. Its arguments stay undecoded until somebody asks for them."""
+        execution = cls(docket, function, (), {}, key, None, 1, loads_trace(trace) or None, function_name=name, generation=generation)
+        execution._args, execution._payload = None, payload
         return execution
 
     def __repr__(self) -> str:
@@ -202,7 +213,7 @@ class Execution(Generic[R_co]):
                 f"the arguments of {self.function_name}{{{self._key}}} were not read: they are gone, or too large for a listing; "
                 f"read them with docket.get_execution({self._key!r})"
             )
-        return loads_call(self._payload)
+        return self._docket.payloads.loads_call(self._payload, self.function_name, self._key, self._generation, self._function)
 
     @property
     def key(self) -> str:
@@ -244,6 +255,16 @@ class Execution(Generic[R_co]):
         if self._progress is None:
             self._progress = ExecutionProgress(self._docket, self._key, self.within())
         return self._progress
+
+    @property
+    def stopping(self) -> Stopping:
+        """This says whether the worker that runs it was told to stop: `execution.stopping.is_set()`, `await execution.stopping.wait()`.
+
+        Outside a worker that is never so.
+        """
+        if self._stopping is None:
+            self._stopping = Stopping()
+        return self._stopping
 
     def report_through(self, progress: ExecutionProgress) -> None:
         """This has `progress` be the progress of this run, on a worker."""
@@ -305,15 +326,16 @@ class Execution(Generic[R_co]):
     async def retry(self) -> Execution[R_co]:
         """This runs a run that failed or was cancelled again, and gives the new run: same key, same arguments, first attempt.
 
-        Its arguments are copied in Redis, so its task need not be known here. How this run ended can still be read from this execution.
+        Its arguments are copied in Redis, so its task need not be known here. How this run ended can still be read from this execution; its dead letter, if
+        there is one, goes.
         Raises `WrongState` when it completed or has not ended, `ExecutionSuperseded` when another run has its place under the key,
-        `ResultUnavailable` when its record is gone (`execution_ttl` has passed).
+        `ResultUnavailable` when its record is gone (`execution_ttl` has passed); with signing keys `PayloadRefused` when its arguments are not signed for it.
         """
-        answer = await _changes.retry(self)
+        answer, payload = await _changes.retry(self)
         again = Execution[R_co](self._docket, self._function, (), self._kwargs, self._key, None, 1, self._trace_context, function_name=self._function_name)
         again._args = self._args
         if self._args is None:
-            again._payload = self._payload
+            again._payload = payload or self._payload
         again._changed(answer)
         again.disposition = Disposition.SCHEDULED
         return again
@@ -332,9 +354,10 @@ class Execution(Generic[R_co]):
         """This names the claim that a worker holds while it runs this; None outside a worker."""
         return RunId(self._key, self._generation, self.delivery) if self.delivery else None
 
-    def claimed(self, claim: Claimed, worker: str) -> None:
-        """This takes what a worker's claim says of the run."""
+    def claimed(self, claim: Claimed, worker: str, stopping: Stopping | None = None) -> None:
+        """This takes what a worker's claim says of the run, and what says whether that worker is to stop."""
         run = claim.run
+        self._stopping = stopping
         self._generation = run.generation
         self.delivery = run.delivery
         self._redelivered = claim.crashes > 0
@@ -428,7 +451,7 @@ class Execution(Generic[R_co]):
         ending = Ending(self._docket, self._key, self._generation)
         outcome = await ending.wait(None if timeout is None else self._docket.clock.monotonic() + timeout.total_seconds())
         self._generation = ending.generation
-        return None if outcome is None else await result_of(self._docket, self._key, self._generation, outcome)  # pyright: ignore[reportReturnType] - a task that gives nothing has `None` as R
+        return None if outcome is None else await result_of(self, outcome, ending.task)  # pyright: ignore[reportReturnType] - a task that gives nothing has `None` as R
 
     async def subscribe(self, *, ready: asyncio.Event | None = None) -> AsyncGenerator[StateEvent | ProgressEvent, None]:
         """This gives the state and the progress as they stand, then every change of this run and of those that follow it under its key.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CACHE_SIZE",
+    "DEAD_LETTERS",
     "QUEUE_DEPTH",
     "REDIS_DISRUPTIONS",
     "SCHEDULE_DEPTH",
@@ -91,6 +92,7 @@ STRIKES_IN_EFFECT = meter.create_up_down_counter("docket_strikes_in_effect", des
 
 QUEUE_DEPTH = meter.create_gauge("docket_queue_depth", description="Tasks that could run now", unit="1")
 SCHEDULE_DEPTH = meter.create_gauge("docket_schedule_depth", description="Tasks scheduled for later", unit="1")
+DEAD_LETTERS = meter.create_gauge("docket_dead_letters", description="Dead letters that are kept", unit="1")
 CACHE_SIZE = meter.create_gauge("docket_cache_size", description="Entries in docket's own caches", unit="1")
 
 

@@ -6,6 +6,7 @@ What an instruction says is `_instructions`' business, which calls it means `_ma
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -77,7 +78,10 @@ class StrikeList:
         self._store: Store | None = None
         self._following: StrikesStore | None = None
         self._shared: dict[bytes, Strike] = {}
+        """What stands for the whole docket, as it is written there: several spellings may say the same."""
         self._own: dict[bytes, Strike] = {}
+        self._times: Counter[Strike] = Counter()
+        """How often each strike stands, in `_shared` and in `_own`."""
         self._undecodable: set[bytes] = set()
         self._conditions: dict[Condition, None] = {}
         self._failed_conditions: set[Condition] = set()
@@ -218,15 +222,16 @@ class StrikeList:
             if field in self._own:
                 return False
             self._own[field] = instruction
-            if field not in self._shared:
-                self._matcher.add(instruction)
+            if self._holds_now(instruction):
                 self._log(instruction)
         else:
-            strike = self._own.pop(field, None) or self._shared.get(field)
-            self._shared.pop(field, None)
-            if strike is None:
+            own = self._own.pop(field, None)
+            spellings = [spelling for spelling, strike in self._shared.items() if strike.field == field]
+            ended = [*([] if own is None else [own]), *(self._shared.pop(spelling) for spelling in spellings)]
+            if not ended:
                 return False
-            self._matcher.remove(strike)
+            for strike in ended:
+                self._holds_no_more(strike)
             self._log(instruction)
         self._changed(restored=isinstance(instruction, Restore))
         return True
@@ -261,7 +266,7 @@ class StrikeList:
     @property
     def instructions(self) -> tuple[Strike, ...]:
         """This is what is struck now, without conditions."""
-        return tuple({**self._shared, **self._own}.values())
+        return tuple(self._times)
 
     def is_stricken(self, target: Execution[Any] | Mapping[str, Any]) -> bool:
         """This says whether a run is struck; of arguments alone, by parameter, whether a strike of all functions means them."""
@@ -309,18 +314,33 @@ class StrikeList:
             strike = self._decoded(field)
             if strike is not None and field not in self._shared:
                 self._shared[field] = strike
-                if field not in self._own:
-                    self._matcher.add(strike)
+                if self._holds_now(strike):
                     changes.append(strike)
         for field in restored:
             self._undecodable.discard(field)
             strike = self._shared.pop(field, None)
-            if strike is not None and field not in self._own:
-                self._matcher.remove(strike)
+            if strike is not None and self._holds_no_more(strike):
                 changes.append(Restore(strike.function, strike.parameter, strike.operator, strike.value))
         if changes:
             self._changed(restored=isinstance(changes[-1], Restore))
         return changes
+
+    def _holds_now(self, strike: Strike) -> bool:
+        """Counts a strike that has come to stand, and says whether it did not stand before."""
+        self._times[strike] += 1
+        if self._times[strike] > 1:
+            return False
+        self._matcher.add(strike)
+        return True
+
+    def _holds_no_more(self, strike: Strike) -> bool:
+        """Counts one that stands no more, and says whether it stands nowhere else."""
+        self._times[strike] -= 1
+        if self._times[strike]:
+            return False
+        del self._times[strike]
+        self._matcher.remove(strike)
+        return True
 
     def _decoded(self, field: bytes) -> Strike | None:
         try:

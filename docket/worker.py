@@ -13,24 +13,29 @@ import anyio
 
 from docket._logging import bind_worker
 from docket._options import WorkerOptions, default_worker_name
+from docket._stopping import Stopping
 from docket._threads import Threads
 from docket._worker._crew import Crew
+from docket._worker._drain import Drain, Grace
 from docket._worker._finish import Finish
 from docket._worker._gauges import Gauges
 from docket._worker._heartbeat import Heartbeat
 from docket._worker._intake import Intake
+from docket._worker._keeper import Keeper
 from docket._worker._launch import launch
 from docket._worker._leases import Leases
 from docket._worker._mover import Mover
 from docket._worker._perpetuals import Perpetuals
 from docket._worker._plans import Plans, checked_dependencies
+from docket._worker._pulse import NOTABLE
 from docket._worker._reclaimer import Reclaimer
 from docket._worker._report import Report, log_tasks
 from docket._worker._run import Runner
 from docket._worker._runs import Runs
+from docket._worker._undertaker import Undertaker
 from docket.dependencies._overrides import StandIns
 from docket.dependencies._shared import SharedContext
-from docket.errors import NotEntered, RedisUnavailable
+from docket.errors import DocketError, NotEntered, RedisUnavailable, ServerError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -42,6 +47,7 @@ if TYPE_CHECKING:
     from docket._worker._service import Service
     from docket.docket import Docket
     from docket.execution import TaskFunction
+    from docket.serializers import Serializer
 
 __all__ = ["Worker"]
 
@@ -51,7 +57,7 @@ logger = logging.getLogger("docket.worker")
 class Worker:
     """This runs tasks of a docket, up to `concurrency` at a time, until it is told to stop or nothing is left.
 
-    Enter it around one of the `run_` methods. Leaving stops fetching and waits for what is running. Library use installs no
+    Enter it around one of the `run_` methods. Leaving stops it as `stop` does, and waits until it has stopped. Library use installs no
     signal handlers; `Worker.run` does. The options are those of `WorkerOptions`, checked at once: `InvalidOption` says what is wrong.
     """
 
@@ -72,6 +78,9 @@ class Worker:
         cleanup_timeout: timedelta = WorkerOptions.cleanup_timeout,
         liveness_timeout: timedelta = WorkerOptions.liveness_timeout,
         threads: int | None = WorkerOptions.threads,
+        grace_period: timedelta = WorkerOptions.grace_period,
+        stall_limit: timedelta = WorkerOptions.stall_limit,
+        accept: Sequence[str | Serializer] | None = WorkerOptions.accept,
     ) -> None:
         self.docket = docket
         self.options = WorkerOptions(
@@ -87,7 +96,11 @@ class Worker:
             cleanup_timeout=cleanup_timeout,
             liveness_timeout=liveness_timeout,
             threads=threads,
+            grace_period=grace_period,
+            stall_limit=stall_limit,
+            accept=accept,
         )
+        docket.payloads.accepting(accept)  # what does not go together is said here, and not when the first task comes
         self.fallback_task = fallback_task
         self.dependencies = checked_dependencies(dependencies)
         self._stand_ins = StandIns()
@@ -95,7 +108,11 @@ class Worker:
         self._shared: SharedContext | None = None
         self._host: asyncio.Task[None] | None = None
         self._intake: Intake | None = None
-        self._stopping = False
+        self._stopping = Stopping()
+        self._grace = Grace()
+        self._drain: Drain | None = None
+        self._keeper: Keeper | None = None
+        self._heartbeat: Heartbeat | None = None
 
     @property
     def name(self) -> str:
@@ -131,17 +148,31 @@ class Worker:
         self._threads = Threads(self.options.threads or self.concurrency)
         thread = self._threads.thread(lambda: f"A shared dependency of worker {self.name!r}", self.labels())
         self._shared = await SharedContext(thread).__aenter__()
-        self._stopping = False
+        self._host = None
+        self._begin_anew()
         return self
 
     async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
         self.stop()
+        hurried: asyncio.CancelledError | None = None
         with anyio.CancelScope(shield=True):
-            if self._host is not None:
-                await asyncio.wait([self._host])
+            hurried = None if self._host is None else await self._has_stopped(self._host)
             shared, self._shared = self._shared, None
             if shared is not None:
                 await shared.__aexit__(None, None, None)
+        if hurried is not None:
+            raise hurried
+
+    async def _has_stopped(self, host: asyncio.Task[None]) -> asyncio.CancelledError | None:
+        """Waits for the end of a run that was told to stop. Whoever is cancelled while waiting for it is in a hurry: nothing may go on then."""
+        hurried: asyncio.CancelledError | None = None
+        while not host.done():
+            try:
+                await asyncio.wait([host])
+            except asyncio.CancelledError as exc:
+                hurried = exc
+                self.stop(grace=timedelta())
+        return hurried
 
     def is_claiming(self) -> bool:
         """This says whether the worker can take on work now: it runs, is not being stopped, and Redis answers. Safe to call from another thread."""
@@ -150,7 +181,7 @@ class Worker:
     def not_ready(self) -> str | None:
         """This says in words why the worker cannot take on work now; None: it can. Safe to call from another thread."""
         intake = self._intake
-        if self._stopping:
+        if self._stopping.is_set():
             return "draining: told to stop, finishing what is running"
         if not self.docket.is_connected:
             return "Redis is unavailable"
@@ -158,16 +189,30 @@ class Worker:
             return "the strikes are not loaded"
         if intake is None or not intake.has_begun:
             return "starting"
-        return intake.trouble
+        blocked = 0.0 if self._keeper is None else self._keeper.pulse.overdue()
+        if blocked >= NOTABLE:
+            return f"the event loop has been blocked for {blocked:.1f} s"
+        return intake.trouble or (self._heartbeat and self._heartbeat.refusal)
 
-    def stop(self) -> None:
-        """This stops fetching; what is running goes on to its end, and the `run_` method then returns. Safe to repeat."""
-        self._stopping = True
+    def stop(self, *, grace: timedelta | None = None) -> None:
+        """This stops fetching. What is running may go on for `grace`, by default the worker's `grace_period`; the `run_` method returns when it has ended.
+
+        What has not finished by then is cancelled and handed back to the other workers at once: same attempt, its places under limits free. What does
+        not stop either is abandoned after `cleanup_timeout`, its run handed back all the same. Safe to repeat; the shortest grace counts, and
+        `stop(grace=timedelta())` leaves none. To be called in the worker's event loop.
+        """
+        self._stopping.set()
+        self._grace.give(self.options.grace_period if grace is None else grace)
         if self._intake is not None:
             self._intake.stop()
+        if self._drain is not None:
+            self._drain.hurry()
+
+    def _begin_anew(self) -> None:
+        self._stopping, self._grace = Stopping(), Grace()
 
     async def run_forever(self) -> None:
-        """This runs tasks until `stop`, or until it is cancelled: then it stops fetching, and leaving the worker waits for what is running."""
+        """This runs tasks until `stop`. Cancelled, it stops as well, and returns at once: what is running has its grace until the worker is left, which waits for that."""
         await self._run(until_finished=False, limits={})
 
     async def run_until_finished(self) -> None:
@@ -185,10 +230,11 @@ class Worker:
         if self._shared is None or self._threads is None:
             raise NotEntered(f"worker {self.name!r} is not entered; run it inside `async with Worker(docket) as worker:`")
         if self._host is not None and not self._host.done():
-            if not self._stopping:
+            if not self._stopping.is_set():
                 raise NotEntered(f"worker {self.name!r} is running already; make another Worker to run more at once")
             await asyncio.wait([self._host])  # what a cancelled run left behind comes to its end first
-        self._stopping = False
+        if self._host is not None:  # what told that run to stop is not meant for this one
+            self._begin_anew()
         # One host task holds the worker's groups: they must be left in the task that entered them, and cancelling the caller is not to cut runs short
         host = self._host = asyncio.create_task(self._work(self._shared, self._threads, until_finished, limits), name=f"docket worker {self.name}")
         try:
@@ -198,21 +244,26 @@ class Worker:
 
     async def _work(self, shared: SharedContext, threads: Threads, until_finished: bool, limits: dict[str, int]) -> None:
         bind_worker(self.docket.name, self.name)
-        crew = Crew(self, self.docket, self.options)
+        crew = Crew(self, self.docket, self.options, self._stopping)
         plans = Plans(crew.registry, self.dependencies, self.fallback_task)
         report = Report(crew, plans.is_registered)
-        runner = Runner(crew, report, shared, threads, plans.find, limits)
+        undertaker = Undertaker(crew)
+        runner = Runner(crew, report, undertaker, shared, threads, plans.find, limits)
         runs = Runs(self.concurrency, runner.perform)
+        drain = self._drain = Drain(crew, runs, self._grace, runner.hand_back)
         finished = Finish(crew, plans) if until_finished else None
         intake = self._intake = Intake(crew, runs, report, finished.reached if finished else None)
-        if self._stopping:
+        if self._stopping.is_set():
             intake.stop()
-        mover, leases = Mover(crew), Leases(crew, runs, intake.interrupt)
-        claiming: list[Service] = [mover, Heartbeat(crew, lambda: intake.trouble), Reclaimer(crew)]
+        keeper = self._keeper = Keeper(crew, runs)
+        mover, leases = Mover(crew), Leases(crew, runs, intake.interrupt, keeper.keep)
+        heartbeat = self._heartbeat = Heartbeat(crew, lambda: intake.trouble)
+        claiming: list[Service] = [mover, heartbeat, Reclaimer(crew), undertaker]
         gauges = Gauges(crew)
         if self.options.schedule_automatic_tasks:
             claiming.append(Perpetuals(crew))
         try:
+            keeper.start(leases.nudge)
             if not await self._begin(crew, leases, claiming, intake):
                 return
             async with crew.store.events.signals(on_wake=mover.wake, on_cancel=runs.stop), anyio.create_task_group() as holding:
@@ -223,12 +274,15 @@ class Worker:
                         fetching.start_soon(service.run)
                     await intake.run()
                     fetching.cancel_scope.cancel()
-                await self._drain(crew, runs)
+                await drain.run()
                 holding.cancel_scope.cancel()
         finally:
+            self.stop()  # which limits what is left to do here, whatever brought us here
             self._intake = None
             with anyio.CancelScope(shield=True):
-                await self._drain(crew, runs)
+                await drain.run()
+                self._drain = None
+                await keeper.stop()
                 gauges.leave()
                 report.tally.flush()
                 await self._depart(crew)
@@ -236,32 +290,32 @@ class Worker:
     async def _begin(self, crew: Crew, leases: Leases, services: Sequence[Service], intake: Intake) -> bool:
         """Says who we are and what we can do, before anything is fetched. An outage is waited out, unless the worker is told to stop."""
         log_tasks(crew)
-        while not self._stopping:
+        failures = 0
+        while not self._stopping.is_set():
             try:
                 await crew.store.delivery.ensure_group()
                 await leases.start()
                 for service in services:
                     if service.at_start:
-                        await service.tick()
+                        await self._first_tick(crew, service)
             except RedisUnavailable as exc:
-                await intake.wait_out(exc)
+                await intake.wait_out(exc, failures)
+                failures += 1
             else:
                 return True
         return False
 
-    async def _drain(self, crew: Crew, runs: Runs) -> None:
-        def is_out() -> bool:
-            return not crew.store.backend.is_connected
-
-        if not runs.idle:
-            logger.info("Shutdown requested, finishing %d active tasks...", len(runs), extra=crew.labels)
-        if not await runs.drained(is_out=is_out, patience=self.options.cleanup_timeout.total_seconds()):
-            logger.warning("Redis is away, so what had finished here could not be settled; it runs again when the lease lapses", extra=crew.labels)
+    @staticmethod
+    async def _first_tick(crew: Crew, service: Service) -> None:
+        try:
+            await service.tick()
+        except ServerError:  # a wrong type under one of our keys: the others are not to wait for that
+            logger.exception("The worker's %s failed and will be tried again", service.name, extra=crew.labels)
 
     async def _depart(self, crew: Crew) -> None:
         try:
             await crew.store.workers.depart(crew.instance)
-        except RedisUnavailable as exc:
+        except DocketError as exc:
             logger.warning("Could not say goodbye; the worker is forgotten when its lease lapses: %s", exc, extra=crew.labels)
 
     @classmethod
@@ -287,29 +341,46 @@ class Worker:
         cleanup_timeout: timedelta | None = None,
         liveness_timeout: timedelta | None = None,
         threads: int | None = None,
+        grace_period: timedelta | None = None,
+        stall_limit: timedelta | None = None,
         execution_ttl: timedelta | None = None,
         heartbeat_interval: timedelta | None = None,
         missed_heartbeats: int | None = None,
         result_storage: ResultStorage | str | None = None,
         credential_provider: CredentialProvider | str | None = None,
+        max_deliveries: int | None = None,
+        serializer: Serializer | str | None = None,
+        accept: Sequence[Serializer | str] | None = None,
+        signing_keys: Sequence[str | bytes] | str | None = None,
+        require_signatures: bool | None = None,
+        max_payload_bytes: int | None = None,
+        dead_letter_retention: timedelta | None = None,
+        dead_letter_count: int | None = None,
+        unknown_task_limit: timedelta | None = None,
     ) -> None:
-        """This makes a docket and a worker and runs them until SIGTERM or SIGINT, which drain it, or (`until_finished`) until nothing is left.
+        """This makes a docket and a worker and runs them until SIGTERM or SIGINT, which stop it as `stop` does, or (`until_finished`) until nothing is left.
+
+        A second signal leaves what runs no more time: it is cancelled and handed back now.
 
         What is not given has the default of `DocketOptions` or `WorkerOptions`, or, where `tasks` names a docket (`module:docket`),
-        that docket's own value. Strings of the form `module:member` are loaded.
+        that docket's own value. Strings of the form `module:member` are loaded. `signing_keys` may also be `env:NAME`, for a variable that
+        holds keys separated by commas. `accept` is for the results that tasks read, too.
         """
         await launch(
             cls,
             docket_options={
                 "name": docket_name, "url": url, "execution_ttl": execution_ttl, "heartbeat_interval": heartbeat_interval,
                 "missed_heartbeats": missed_heartbeats, "result_storage": result_storage, "credential_provider": credential_provider,
+                "max_deliveries": max_deliveries, "serializer": serializer, "accept": accept, "signing_keys": signing_keys,
+                "require_signatures": require_signatures, "max_payload_bytes": max_payload_bytes,
+                "dead_letter_retention": dead_letter_retention, "dead_letter_count": dead_letter_count, "unknown_task_limit": unknown_task_limit,
             },
             worker_options={
                 "name": name, "concurrency": concurrency, "redelivery_timeout": redelivery_timeout, "reconnection_delay": reconnection_delay,
                 "minimum_check_interval": minimum_check_interval, "scheduling_resolution": scheduling_resolution,
                 "schedule_automatic_tasks": schedule_automatic_tasks, "enable_internal_instrumentation": enable_internal_instrumentation,
                 "message_batch": message_batch, "cleanup_timeout": cleanup_timeout, "liveness_timeout": liveness_timeout,
-                "threads": threads,
+                "threads": threads, "grace_period": grace_period, "stall_limit": stall_limit,
             },
             tasks=tasks, fallback_task=fallback_task, dependencies=dependencies, until_finished=until_finished,
             healthcheck_port=healthcheck_port, metrics_port=metrics_port,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 __all__ = ["Proxy", "running_proxy"]
@@ -30,10 +30,15 @@ class Proxy:
         """Replies are held back."""
         self.silent_from: bytes | None = None
         """From a request with these bytes in it on, replies are held back."""
+        self.deaf = False
+        """Requests are held back, and arrive later."""
+        self.delay = 0.0
+        """Seconds by which every request and every reply is late."""
         self._target_port = target_port
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stranded: set[asyncio.StreamWriter] = set()
 
     @property
     def url(self) -> str:
@@ -62,6 +67,10 @@ class Proxy:
         """This ends every connection at once."""
         for writer in self._writers:
             writer.transport.abort()
+
+    def strand(self) -> None:
+        """This forwards nothing more, either way, on the connections that stand now, and closes none of them: neither side can know."""
+        self._stranded |= self._writers
 
     def half_close(self) -> None:
         """This tells every client that nothing more will come, and goes on listening to it."""
@@ -101,12 +110,19 @@ class Proxy:
                     server_writer.write(request)
                     await server_reader.read(1)
                     return
+                await self._held_back(lambda: self.deaf or writer in self._stranded)
                 server_writer.write(request)
                 await server_writer.drain()
         finally:
             answering.cancel()
             server_writer.transport.abort()  # before anything is awaited: `stop` may cut that short
             await asyncio.wait([answering])
+
+    async def _held_back(self, holds: Callable[[], bool]) -> None:
+        if self.delay:
+            await asyncio.sleep(self.delay)
+        while holds():
+            await asyncio.sleep(0.005)
 
     def _strikes(self, what: bytes | None, request: bytes) -> bool:
         if what is None or what not in request or self.lost > self.lose_again:
@@ -117,11 +133,10 @@ class Proxy:
     async def _answer(self, server_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while reply := await server_reader.read(1 << 20):
-                while self.silent:
-                    await asyncio.sleep(0.005)
+                await self._held_back(lambda: self.silent or writer in self._stranded)
                 writer.write(reply)
                 await writer.drain()
-        except OSError:
+        except (OSError, RuntimeError):  # the client has gone, or was told that nothing more would come
             pass
         finally:
             writer.transport.abort()  # the server has gone, and so has this

@@ -11,7 +11,9 @@ from docket import errors
 from docket.errors import DocketError
 
 BUILT_IN: dict[str, type[BaseException]] = {
+    "ArgumentsChanged": TypeError,
     "CycleError": ValueError,
+    "DeliveriesExhausted": RuntimeError,
     "DependencyFailed": RuntimeError,
     "DependencyNotGiven": TypeError,
     "EndlessWork": RuntimeError,
@@ -31,6 +33,8 @@ BUILT_IN: dict[str, type[BaseException]] = {
     "NotEntered": RuntimeError,
     "NotSerializable": TypeError,
     "PayloadError": ValueError,
+    "PayloadRefused": ValueError,
+    "PayloadTooLarge": ValueError,
     "RedisUnavailable": ConnectionError,
     "ResultTimeout": TimeoutError,
     "ResultUnavailable": LookupError,

@@ -17,6 +17,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import Self
 
 from docket._messages import (
     dumps_call,
@@ -187,7 +188,28 @@ def test_exceptions_come_back_with_their_class_and_arguments():
     assert found.args == ("no", 3)
 
 
-@pytest.mark.parametrize("error", [NeedsTwo(1, 2), ValueError(Unpicklable())], ids=["does not arrive", "does not leave"])
+def test_exceptions_that_are_made_of_other_arguments_than_they_show_come_back_too():
+    error = NeedsTwo(1, 2)
+    vars(error)["seen"] = True
+    dumped = dumps_exception(error)
+    assert dumped is not None
+
+    found = loads_value(dumped)
+
+    assert type(found) is NeedsTwo
+    assert (found.args, vars(found)) == (error.args, vars(error))
+
+
+class PickyAboutItsMaking(Exception):
+    def __new__(cls, *args: object, made: bool = False) -> Self:
+        if not made:
+            raise ValueError("made otherwise")
+        return super().__new__(cls, *args)
+
+    def __init__(self, *args: object, made: bool = False) -> None: ...
+
+
+@pytest.mark.parametrize("error", [PickyAboutItsMaking(made=True), ValueError(Unpicklable())], ids=["does not arrive", "does not leave"])
 def test_exceptions_that_do_not_make_the_journey_are_none(error: Exception):
     assert dumps_exception(error) is None
 
@@ -236,7 +258,7 @@ def test_no_trace_context_is_no_bytes():
     assert dumps_trace({}) == b""
 
 
-@pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b"3", b"\xff\xff", b'"text"'])
+@pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b"3", b"\xff\xff", b'"text"', b"[" * 100_000])
 def test_trace_context_that_cannot_be_read_is_none(garbage: bytes):
     assert loads_trace(garbage) == {}
 

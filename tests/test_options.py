@@ -48,6 +48,8 @@ def test_a_worker_has_the_defaults_its_users_know():
     assert options.enable_internal_instrumentation is False
     assert options.message_batch == 1000
     assert options.cleanup_timeout == timedelta(seconds=10)
+    assert options.grace_period == timedelta(seconds=30)
+    assert options.stall_limit == timedelta(minutes=10)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +92,9 @@ def test_an_impossible_docket_option_is_refused_by_name(options: dict[str, Any])
         pytest.param({"enable_internal_instrumentation": None}, id="a switch that is None"),
         pytest.param({"message_batch": 0}, id="no batch"),
         pytest.param({"cleanup_timeout": timedelta(seconds=-1)}, id="a cleanup timeout below zero"),
+        pytest.param({"grace_period": timedelta(seconds=-1)}, id="a grace below zero"),
+        pytest.param({"grace_period": None}, id="a grace that is None"),
+        pytest.param({"stall_limit": timedelta()}, id="no stall limit"),
     ],
 )
 def test_an_impossible_worker_option_is_refused_by_name(options: dict[str, Any]):
@@ -104,9 +109,10 @@ def test_a_refused_option_is_a_value_error_and_one_of_ours():
     assert isinstance(caught.value, DocketError)
 
 
-def test_zero_is_a_ttl_and_a_cleanup_timeout():
+def test_zero_is_a_ttl_a_grace_and_a_cleanup_timeout():
     assert DocketOptions(execution_ttl=timedelta()).execution_ttl == timedelta()
     assert WorkerOptions(cleanup_timeout=timedelta()).cleanup_timeout == timedelta()
+    assert WorkerOptions(grace_period=timedelta()).grace_period == timedelta()
 
 
 def test_any_object_that_puts_and_gets_is_a_result_storage():

@@ -230,7 +230,7 @@ ATTRIBUTES = {
     ),
     "Execution": (
         "args attempt completed_at disposition docket error function function_name generation key kwargs message_id progress redelivered result_key "
-        "schedule_exception started_at state trace_context when worker"
+        "schedule_exception started_at state stopping trace_context when worker"
     ),
     "ExecutionProgress": "current docket key message total updated_at",
     "Handle": "docket function name",

@@ -8,10 +8,18 @@ from typing import Any
 
 import pytest
 
-from docket import Docket, ExecutionCancelled, ExecutionState
+from docket import Docket, Execution, ExecutionCancelled, ExecutionState
 from docket._messages import dumps_exception, dumps_value
 from docket._results import fetch_result, remember_traceback, result_of, store_result
 from docket._store.records import Outcome
+
+
+async def job() -> Any: ...
+
+
+def of(docket: Docket, generation: int = 1) -> Execution[Any]:
+    """This is a run of `job` under the key `k`."""
+    return Execution(docket, job, (), {}, "k", None, 1, generation=generation)
 
 
 class Storage:
@@ -31,30 +39,30 @@ async def test_a_result_is_kept_where_the_docket_keeps_results():
     storage = Storage()
     docket = Docket("orders", result_storage=storage, execution_ttl=timedelta(minutes=1))
 
-    stands_in = await store_result(docket, "k", 5, b"\x80value")
+    stands_in = await store_result(of(docket, 5), b"\x80value")
 
     assert stands_in != b"\x80value"
     assert list(storage.kept) == ["{orders}:results/k:5"]
     assert storage.ttl == 60
-    assert await fetch_result(docket, "k", 5, stands_in) == b"\x80value"
+    assert await fetch_result(of(docket, 5), stands_in) == b"\x80value"
     storage.kept.clear()
-    assert await fetch_result(docket, "k", 5, stands_in) is None
-    assert await fetch_result(Docket("orders"), "k", 5, stands_in) is None
+    assert await fetch_result(of(docket, 5), stands_in) is None
+    assert await fetch_result(of(Docket("orders"), 5), stands_in) is None
 
 
 async def test_without_such_a_place_it_stays_as_it_is():
     docket = Docket()
 
-    assert await store_result(docket, "k", 5, b"value") == b"value"
-    assert await store_result(docket, "k", 5, None) is None
-    assert await fetch_result(docket, "k", 5, b"value") == b"value"
+    assert await store_result(of(docket, 5), b"value") == b"value"
+    assert await store_result(of(docket, 5), None) is None
+    assert await fetch_result(of(docket, 5), b"value") == b"value"
 
 
 async def test_a_result_comes_back():
     docket = Docket()
 
-    assert await result_of(docket, "k", 1, Outcome(ExecutionState.COMPLETED, None, dumps_value([1, 2]))) == [1, 2]
-    assert await result_of(docket, "k", 1, Outcome(ExecutionState.COMPLETED)) is None
+    assert await result_of(of(docket), Outcome(ExecutionState.COMPLETED, None, dumps_value([1, 2]))) == [1, 2]
+    assert await result_of(of(docket), Outcome(ExecutionState.COMPLETED)) is None
 
 
 async def test_a_failure_is_raised_again_and_shows_where_it_was_raised():
@@ -65,7 +73,7 @@ async def test_a_failure_is_raised_again_and_shows_where_it_was_raised():
         dumped = dumps_exception(exc)
 
     with pytest.raises(ValueError, match="bad") as caught:
-        await result_of(Docket(), "k", 1, Outcome(ExecutionState.FAILED, "ValueError: bad", dumped))
+        await result_of(of(Docket()), Outcome(ExecutionState.FAILED, "ValueError: bad", dumped))
     assert "here it was raised" in "".join(traceback.format_exception(caught.value))
 
 
@@ -80,10 +88,10 @@ async def test_an_exception_that_takes_no_notes_is_raised_without():
 @pytest.mark.parametrize("value", [None, b"rubbish", dumps_value("no exception"), dumps_value(ValueError("bad"))])
 async def test_a_failure_that_cannot_be_read_is_told_in_words(value: bytes | None):
     with pytest.raises(Exception, match="bad") as caught:
-        await result_of(Docket(), "k", 1, Outcome(ExecutionState.FAILED, "ValueError: bad", value))
+        await result_of(of(Docket()), Outcome(ExecutionState.FAILED, "ValueError: bad", value))
     assert caught.value.__cause__ is None
 
 
 async def test_a_cancellation_says_why_if_it_is_known():
     with pytest.raises(ExecutionCancelled, match="Execution k was cancelled: struck"):
-        await result_of(Docket(), "k", 1, Outcome(ExecutionState.CANCELLED, "struck"))
+        await result_of(of(Docket()), Outcome(ExecutionState.CANCELLED, "struck"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import logging
 import os
 import sys
@@ -125,7 +126,7 @@ async def test_instructions_may_be_sent_as_they_are():
     assert strikes.update(Restore("send")) is False
 
 
-@pytest.mark.parametrize(("name", "url", "why"), [("a{b}", None, "name is 'a{b}'"), ("", None, "name is ''"), ("orders", "", "url is ''")])
+@pytest.mark.parametrize(("name", "url", "why"), [("a{b}", None, "name is 'a{b}'"), ("", None, "name is ''"), ("orders", "", "url is empty")])
 def test_names_and_urls_are_checked(name: str, url: str | None, why: str):
     with pytest.raises(InvalidOption, match=why):
         StrikeList(url, name)
@@ -267,6 +268,25 @@ async def test_what_is_struck_here_alone_is_kept_beside_what_all_have(docket: Do
     strikes.update(Restore("other"))
     assert not strikes.in_effect
     assert docket.strike_list.in_effect
+
+
+async def test_one_that_stands_in_two_spellings_holds_until_both_are_gone(docket: Docket):
+    struck = Strike("send", "customer", Operator.EQUAL, 5)
+    spellings = [struck.field, json.dumps(json.loads(struck.field), indent=1).encode()]
+
+    docket.strike_list.on_strikes(spellings, ())
+    assert docket.strike_list.instructions == (struck,)
+
+    docket.strike_list.on_strikes((), spellings[:1])
+    assert docket.strike_list.is_stricken(call(5))
+
+    docket.strike_list.on_strikes((), spellings[1:])
+    assert not docket.strike_list.is_stricken(call(5))
+    assert not docket.strike_list.in_effect
+
+    docket.strike_list.on_strikes(spellings, ())
+    assert docket.strike_list.update(Restore("send", "customer", Operator.EQUAL, 5))
+    assert not docket.strike_list.in_effect
 
 
 async def test_one_that_a_newer_version_made_is_left_out_and_that_is_said_once(docket: Docket, docket_name: str, url: str, caplog: pytest.LogCaptureFixture):

@@ -47,6 +47,11 @@ class Away:
         self.far = far
         self.proxy = proxy
 
+    def can_hear(self) -> bool:
+        """This says whether the connection is back, and the server has confirmed every subscription."""
+        ear: Any = self.far.store.backend.subscriber
+        return ear.connected and all(each.answered.is_set() for each in ear._channels.values())
+
     async def learns(self, work: Callable[[], Awaitable[object]], *, prepare: Callable[[Follower], Awaitable[object]] | None = None) -> Follower:
         """This has the work done while the subscriber of `k` is away, and gives what it was told, before and after."""
         execution = await self.far.get_execution("k")
@@ -167,7 +172,7 @@ class TestWhatIsMissedWhileAway:
             for _ in range(3):
                 away.proxy.cut()
                 await eventually(lambda: not away.far.store.backend.subscriber.connected)
-                await eventually(lambda: away.far.store.backend.subscriber.connected)
+                await eventually(away.can_hear)
             await away.near.cancel("k")
             await follower.until(CANCELLED)
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["forget", "make_backend"]
 
 
-def make_backend(url: str, *, clock: Clock, credential_provider: CredentialProvider | None = None) -> Backend:
-    """This gives the backend a URL leads to, not yet connected. Raises `InvalidURL`."""
+def make_backend(url: str, *, clock: Clock, credential_provider: CredentialProvider | None = None, quiet: bool = False) -> Backend:
+    """This gives the backend a URL leads to, not yet connected; a `quiet` one leaves it to another to log outages. Raises `InvalidURL`."""
     address = parse(url)
     if address.memory_name is not None:
         from docket._redis.memory import MemoryBackend  # the engine is a heavy edge: servers do without
@@ -24,7 +24,7 @@ def make_backend(url: str, *, clock: Clock, credential_provider: CredentialProvi
         return MemoryBackend(address, clock)
     from docket._redis.server import ServerBackend
 
-    return ServerBackend(address, clock, credential_provider)
+    return ServerBackend(address, clock, credential_provider, quiet=quiet)
 
 
 def forget(url: str) -> None:

@@ -119,7 +119,10 @@ class Backend(Protocol):
         ...
 
     def connected_for(self) -> float:
-        """This gives the seconds for which the connection has been standing; 0 while there is none."""
+        """This gives the seconds for which the server has been there, as far as this process could see; 0 while there is no connection.
+
+        One that refuses what it refuses everybody (because it is a replica, or loading) is not there.
+        """
         ...
 
     def reader(self) -> Reader:

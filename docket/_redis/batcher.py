@@ -39,7 +39,9 @@ class Batcher(Generic[Item, Reply]):
         self.name = name
         self._send = send
         self._size = size
-        self._waiting: deque[tuple[Item, asyncio.Future[Reply]]] = deque()
+        self._waiting: deque[tuple[Item, asyncio.Future[Reply], float]] = deque()
+        self.newest = float("-inf")
+        """When the last item of the present batch was handed in, by the loop's clock: nobody in it has waited for less."""
         self._loop = asyncio.get_running_loop()
         self._ready = asyncio.Event()
         self._closed = False
@@ -49,7 +51,7 @@ class Batcher(Generic[Item, Reply]):
         if self._closed:
             raise NotEntered("this docket has been left; use it inside its `async with` block")
         future: asyncio.Future[Reply] = self._loop.create_future()
-        self._waiting.append((item, future))
+        self._waiting.append((item, future, self._loop.time()))
         self._ready.set()
         return future
 
@@ -57,13 +59,14 @@ class Batcher(Generic[Item, Reply]):
         batch: list[tuple[Item, asyncio.Future[Reply]]] = []
         room = BATCH_BYTES
         while self._waiting and len(batch) < BATCH_ITEMS:
-            item, future = self._waiting[0]
+            item, future, handed_in = self._waiting[0]
             if not future.cancelled():
                 if self._size is not None:
                     room -= self._size(item)
                     if room < 0 and batch:
                         break
                 batch.append((item, future))
+                self.newest = handed_in
             self._waiting.popleft()
         return batch
 
@@ -80,7 +83,7 @@ class Batcher(Generic[Item, Reply]):
         finally:
             self._closed = True
             left = NotEntered("this docket was left while the call was under way; it may have been carried out")
-            for _, future in [*batch, *self._waiting]:
+            for future in [*(future for _, future in batch), *(future for _, future, _ in self._waiting)]:
                 if not future.done():
                     future.set_exception(left)
                     future.exception()  # whoever waited has gone as well, more often than not

@@ -24,11 +24,9 @@ def _flat(fields: dict[bytes, bytes] | None) -> list[bytes] | None:
     return None if fields is None else [part for field in fields.items() for part in field]
 
 
-async def _group(database: Any, action: str, stream: str, group: str, *rest: Any) -> Any:
-    """XGROUP CREATE stream group id MKSTREAM, XGROUP DELCONSUMER stream group consumer."""
-    if action == "CREATE":
-        return await database.xgroup_create(stream, group, rest[0], mkstream=True)
-    return 0  # consumers are not counted here, and one without entries weighs nothing
+async def _group(database: Any, _create: str, stream: str, group: str, start: str, _mkstream: str) -> Any:
+    """XGROUP CREATE stream group id MKSTREAM."""
+    return await database.xgroup_create(stream, group, start, mkstream=True)
 
 
 async def _pending(database: Any, stream: str, group: str, *rest: Any) -> Any:

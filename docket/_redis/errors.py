@@ -8,10 +8,28 @@ import redis.exceptions
 
 from docket.errors import DocketError, InDoubt, RedisUnavailable, ServerError
 
-__all__ = ["OUTAGE_REPLIES", "translate", "unavailable"]
+__all__ = ["OUTAGE_REPLIES", "holds_everybody_up", "translate", "unavailable", "without_arguments"]
 
-OUTAGE_REPLIES = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "OOM", "BUSY", "NOREPLICAS", "NOAUTH", "WRONGPASS", "MOVED", "ASK")
-"""Replies that say `not now` rather than `not like this`: the call was refused before anything was written."""
+_FOR_EVERYBODY = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "BUSY", "NOREPLICAS")
+"""Replies to one that all get: meanwhile nobody can renew a lease."""
+
+OUTAGE_REPLIES = (*_FOR_EVERYBODY, "OOM", "UNBLOCKED", "NOAUTH", "WRONGPASS", "MOVED", "ASK")
+"""Replies that say `not now` rather than `not like this`: the call was refused before anything was written. (UNBLOCKED: a read that waited when the server became a
+replica, or when somebody deleted the stream.)"""
+
+
+_QUOTED = ("with args beginning with",)  # what servers that do not know AUTH or HELLO say of them, credentials and all
+
+
+def without_arguments(error: BaseException) -> BaseException:
+    """This gives an error of a connection that is being made, without the arguments that the server quotes: a password is among them."""
+    told = str(error)
+    for words in _QUOTED:
+        told = told.partition(words)[0]
+    if told != str(error):
+        return redis.exceptions.ConnectionError(f"{told.rstrip(' ,:')} (the server quotes the arguments, which are left out here)")
+    error.__cause__, error.__context__ = None, None  # it says what they say; and nobody looks through them for passwords
+    return error
 
 
 def _clause(cause: BaseException | str) -> str:
@@ -49,9 +67,18 @@ _NAMED = {
 }
 
 
+def _code(text: str, kind: str) -> str:
+    return _NAMED.get(kind) or text.partition(" ")[0].removeprefix("-").removeprefix("ERR:")
+
+
+def holds_everybody_up(text: str, kind: str = "") -> bool:
+    """This says whether an error reply is one that all get meanwhile, so that no worker can keep its lease. A full server renews leases."""
+    return _code(text, kind) in _FOR_EVERYBODY
+
+
 def reply_error(text: str, where: str, kind: str = "") -> DocketError:
     """This gives our error for the text of an error reply. redis-py cuts the leading word from some; `kind` then stands in for it."""
-    code = _NAMED.get(kind) or text.partition(" ")[0].removeprefix("-").removeprefix("ERR:")
+    code = _code(text, kind)
     if code in OUTAGE_REPLIES or any(f"-{word} " in text for word in OUTAGE_REPLIES) or text.startswith("OOM "):
         return RedisUnavailable(f"Redis at {where} takes no writes now ({code}): {text}. Nothing was written.")
     return ServerError(f"Redis at {where} refused a command: {text}")

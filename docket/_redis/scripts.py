@@ -30,7 +30,7 @@ def _read(path: Path) -> str:
 def _compose(name: str, variant: str) -> Script:
     """A script defines `main`; what it needs of the outside (clock, publishing) differs between servers and memory."""
     body = _INCLUDE.sub(lambda match: _read(_FOLDER / "include" / f"{match[1]}.lua"), _read(_FOLDER / f"{name}.lua"))
-    edges = [_read(_FOLDER / "include" / f"{edge}_{variant}.lua") for edge in ("now", "publish", "pick")]
+    edges = [_read(_FOLDER / "include" / f"{edge}_{variant}.lua") for edge in ("now", "publish", "pick", "group")]
     ending = "return { main(), published }\n" if variant == "memory" else "return main()\n"
     source = "\n".join([*edges, body, ending])
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())

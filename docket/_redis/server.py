@@ -17,7 +17,7 @@ from redis.asyncio.connection import Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from docket._redis.errors import translate, unavailable
+from docket._redis.errors import translate, unavailable, without_arguments
 from docket._redis.scripts import scripts
 from docket._redis.subscriber import ServerSubscriber
 from docket._redis.wire import RESPONSE_TIMEOUT, Wire, drop, pack, read
@@ -70,12 +70,15 @@ class _Connector:
                 await connection.connect()
         except (redis.exceptions.RedisError, OSError, EOFError, TimeoutError) as exc:
             await drop(connection)
-            error = translate(exc, self.where)
-            raise error if isinstance(error, RedisUnavailable) else unavailable(self.where, exc) from exc
+            cause = without_arguments(exc)
         except BaseException:
             await drop(connection)
             raise
-        return connection
+        else:
+            return connection
+        # Out here, where the error that may tell too much does not stand behind ours
+        error = translate(cause, self.where)
+        raise error if isinstance(error, RedisUnavailable) else unavailable(self.where, cause) from cause
 
 
 class ServerBackend:
@@ -83,12 +86,12 @@ class ServerBackend:
 
     is_memory = False
 
-    def __init__(self, address: Address, clock: Clock, credential_provider: CredentialProvider | None) -> None:
+    def __init__(self, address: Address, clock: Clock, credential_provider: CredentialProvider | None, *, quiet: bool = False) -> None:
         self._clock = clock
         self._connector = _Connector(address, credential_provider)
         self._where = address.shown
         self._scripts = scripts("server")
-        self._wire = Wire(self._connect_with_scripts, self._where)
+        self._wire = Wire(self._connect_with_scripts, self._where, quiet=quiet)
         self.subscriber = ServerSubscriber(self._connector.connect, self._where)
 
     async def _connect_with_scripts(self) -> AbstractConnection:
@@ -140,7 +143,7 @@ class ServerBackend:
         return 0
 
     def connected_for(self) -> float:
-        since = self._wire.connected_at
+        since = self._wire.serving_since
         return 0.0 if since is None else asyncio.get_running_loop().time() - since
 
     def reader(self) -> ServerReader:

@@ -17,7 +17,7 @@ import redis.exceptions
 from docket._redis.backend import deliver
 from docket._redis.errors import translate
 from docket._redis.wire import RESPONSE_TIMEOUT, backoff, drop, pack
-from docket.errors import DocketError
+from docket.errors import DocketError, RedisUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -32,6 +32,10 @@ logger = logging.getLogger("docket.redis")
 
 PING_INTERVAL = 15.0
 """Seconds between signs of life on a connection which is silent for as long as nothing happens."""
+
+
+class _NotNow(Exception):
+    """This is a refusal that says nothing about the subscription: the server takes none from anybody now."""
 
 
 class _Subscription:
@@ -61,6 +65,8 @@ class ServerSubscriber:
         self._unanswered: deque[_Subscription | None] = deque()
         """What the server has yet to answer, in order; None for anything but a new subscription."""
         self._wanted = asyncio.Event()
+        self._has_heard = False
+        """Whether the server has answered on the present connection, and not with `not now`."""
 
     @property
     def connected(self) -> bool:
@@ -123,7 +129,7 @@ class ServerSubscriber:
 
     async def run(self) -> None:
         """This serves the connection for ever, from the first subscription on; it is its owner's to start and to cancel."""
-        attempt = 0
+        attempt = refusals = 0
         await self._wanted.wait()
         while True:
             try:
@@ -133,15 +139,20 @@ class ServerSubscriber:
                 attempt += 1
                 continue
             attempt = 0
+            self._has_heard = False
             try:
                 await self._serve(connection)
+            except _NotNow as exc:
+                refusals = 0 if self._has_heard else refusals + 1
+                logger.debug("Messages cannot be listened to now: %s", exc)
             except (redis.exceptions.RedisError, OSError, EOFError, TimeoutError) as exc:
+                refusals = 0
                 logger.debug("The connection for messages was lost: %s", exc)
             finally:
                 self._lose()
                 with anyio.CancelScope(shield=True):
                     await drop(connection)
-            await anyio.sleep(backoff(attempt))
+            await anyio.sleep(backoff(refusals))
 
     def _lose(self) -> None:
         self._connection = None
@@ -198,11 +209,15 @@ class ServerSubscriber:
         if not self._unanswered:
             raise redis.exceptions.InvalidResponse("a reply nobody asked for")
         subscription = self._unanswered.popleft()
+        refusal = translate(reply, self._where) if isinstance(reply, Exception) else None
+        if isinstance(refusal, RedisUnavailable):
+            raise _NotNow(str(refusal))
+        self._has_heard = True
         if subscription is None:
             return
         subscription.answered.set()
-        if isinstance(reply, Exception):
-            subscription.refusal = translate(reply, self._where)
+        if refusal is not None:
+            subscription.refusal = refusal
             if subscription.was_missed:  # who asks now is told; who has listened all along is not there to be told
                 logger.warning("Messages of %s cannot be listened to: %s", subscription.name.decode("utf-8", "replace"), subscription.refusal)
         elif subscription.was_missed:

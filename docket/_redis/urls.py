@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from urllib.parse import urlsplit
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, urlsplit
 
 from docket.errors import InvalidURL
 
@@ -18,7 +18,7 @@ SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix", "memory")
 class Address:
     """This is a checked URL: where it leads, in redis-py's spelling, and how to show it without its secrets."""
 
-    url: str
+    url: str = field(repr=False)
     shown: str
     memory_name: str | None = None
 
@@ -42,11 +42,9 @@ def parse(url: str) -> Address:
     if scheme == "memory":
         return Address(url, shown, memory_name=rest)
     url = f"{_ALIASES.get(scheme, scheme)}://{rest}"
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:  # its text may quote a part of the password
-        raise InvalidURL(f"{shown!r} is no valid URL; is its port a number, and are special characters in its password percent-encoded?") from None
+    parts = _split(url)
+    if parts is None:
+        raise InvalidURL(f"{shown!r} is no valid URL; is its port a number, and are special characters in its password percent-encoded?")
     if scheme != "unix":
         if not parts.hostname:
             raise InvalidURL(f"{shown!r} names no host; it should look like redis://localhost:6379/0.")
@@ -56,3 +54,14 @@ def parse(url: str) -> Address:
     elif not parts.path.strip("/"):
         raise InvalidURL(f"{shown!r} names no socket; it should look like unix:///run/redis.sock.")
     return Address(url, shown)
+
+
+def _split(url: str) -> SplitResult | None:
+    """The parts of a URL; None for what is none, and where a part of the password would be taken for a host, a path or a fragment, and so be shown."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:  # its text may quote a part of the password, so it is not to stand behind an error of ours either
+        return None
+    is_cut = "@" not in parts.netloc and "@" in parts.path + parts.fragment + parts.query.partition("=")[0]
+    return None if is_cut and parts.scheme != "unix" else parts

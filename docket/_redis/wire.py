@@ -15,7 +15,7 @@ import anyio
 import hiredis
 import redis.exceptions
 
-from docket._redis.errors import in_doubt, translate, unavailable
+from docket._redis.errors import holds_everybody_up, in_doubt, translate, unavailable
 from docket.errors import DocketError, NotEntered
 
 if TYPE_CHECKING:
@@ -63,8 +63,10 @@ async def drop(connection: AbstractConnection) -> None:
 class Wire:
     """This is one connection that any number of tasks call through at once."""
 
-    def __init__(self, connect: Callable[[], Awaitable[AbstractConnection]], where: str) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[AbstractConnection]], where: str, *, quiet: bool = False) -> None:
         self._connect = connect
+        self._quiet = quiet
+        """Whether another wire says the same of the same server."""
         self._where = where
         self._connection: AbstractConnection | None = None
         self._outbox: list[bytes] = []
@@ -78,6 +80,8 @@ class Wire:
         self._closed = False
         self.connected_at: float | None = None
         """When the present connection was made, by the loop's clock; None while there is none."""
+        self.serving_since: float | None = None
+        """Since when the server, which is connected to, has not refused what it refuses everybody; None while there is no connection."""
 
     async def open(self) -> None:
         """This connects for the first time. Raises `RedisUnavailable`."""
@@ -113,12 +117,12 @@ class Wire:
                         self._attach(await self._connect())
                     except DocketError as exc:
                         self._reason = exc
-                        if attempt == 0:
+                        if attempt == 0 and not self._quiet:
                             logger.warning("Redis is unavailable, trying again until it is back: %s", exc)
                         await anyio.sleep(backoff(attempt, RECONNECT_CEILING))
                         attempt += 1
                         continue
-                    logger.info("Connected to Redis at %s again", self._where)
+                    logger.log(logging.DEBUG if self._quiet else logging.INFO, "Connected to Redis at %s again", self._where)
                 attempt = 0
                 await self._serve()
         finally:
@@ -128,14 +132,14 @@ class Wire:
 
     def _attach(self, connection: AbstractConnection) -> None:
         self._connection = connection
-        self.connected_at = self._loop.time()
+        self.connected_at = self.serving_since = self._loop.time()
         self._up.set()
 
     async def _detach(self, reason: BaseException | str) -> None:
         """Every caller learns of the loss: what was written may have been carried out."""
         self._reason = reason
         self._up.clear()
-        self.connected_at = None
+        self.connected_at = self.serving_since = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -181,6 +185,8 @@ class Wire:
             if not self._pending:
                 raise redis.exceptions.InvalidResponse("a reply nobody asked for")
             _, future = self._pending.popleft()
+            if isinstance(reply, Exception) and holds_everybody_up(str(reply), type(reply).__name__):
+                self.serving_since = self._loop.time()
             if future.done():
                 continue
             if isinstance(reply, Exception):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -15,6 +17,8 @@ from docket._store.delivery import DeliveryStore
 from docket._store.events import Events
 from docket._store.glance import Glance
 from docket._store.inspection import Inspection
+from docket._store.leases import LeaseStore
+from docket._store.letters import Letters
 from docket._store.lifecycle import Lifecycle
 from docket._store.limits import LimitsStore
 from docket._store.listing import Listing
@@ -25,7 +29,7 @@ from docket.errors import LayoutMismatch, ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from datetime import timedelta
+    from contextlib import AbstractAsyncContextManager
 
     from redis.credentials import CredentialProvider
     from typing_extensions import Self
@@ -37,6 +41,8 @@ __all__ = ["LAYOUT", "Store"]
 
 logger = logging.getLogger("docket.redis")
 
+NO_RETENTION = timedelta(0)
+
 LAYOUT = 1
 """The version of the data's layout in Redis. A docket written by a newer one is refused."""
 
@@ -44,29 +50,43 @@ LAYOUT = 1
 class Store:
     """This holds one docket's data, connected, for as long as it is open."""
 
-    def __init__(self, name: str, backend: Backend, ttl_ms: int) -> None:
+    def __init__(self, name: str, backend: Backend, ttl_ms: int, retention_ms: int = 0, most_letters: int = 0) -> None:
         keys = self.keys = Keys(name)
         self.backend = backend
         self.is_memory = backend.is_memory
         self.strikes = StrikesStore(backend, keys)
-        self.lifecycle = Lifecycle(backend, keys, ttl_ms, self.strikes)
+        self.lifecycle = Lifecycle(backend, keys, ttl_ms, retention_ms, self.strikes)
+        self.letters = Letters(backend, keys, retention_ms, most_letters)
         self.delivery = DeliveryStore(backend, keys, ttl_ms)
         self.limits = LimitsStore(backend, keys)
         self.inspection = Inspection(backend, keys)
         self.listing = Listing(backend, keys)
-        self.glance = Glance(backend, keys, self.listing)
+        self.glance = Glance(backend, keys, self.listing, self.letters)
         self.clearing = Clearing(backend, keys, ttl_ms, self.listing)
         self.progress = ProgressStore(backend, keys)
         self.workers = WorkersStore(backend, keys)
         self.events = Events(backend, keys, self.inspection)
         self._host: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
+        self._make_another: Callable[[], Backend] | None = None
 
     @classmethod
-    async def open(cls, name: str, url: str, *, execution_ttl: timedelta, clock: Clock, credential_provider: CredentialProvider | None = None) -> Self:
+    async def open(
+        cls,
+        name: str,
+        url: str,
+        *,
+        execution_ttl: timedelta,
+        clock: Clock,
+        credential_provider: CredentialProvider | None = None,
+        dead_letter_retention: timedelta = NO_RETENTION,
+        dead_letter_count: int = 0,
+    ) -> Self:
         """This connects. Raises `InvalidURL`, `RedisUnavailable` or `LayoutMismatch`."""
-        backend = make_backend(url, clock=clock, credential_provider=credential_provider)
-        store = cls(name, backend, int(execution_ttl.total_seconds() * 1000))
+        make = partial(make_backend, url, clock=clock, credential_provider=credential_provider)
+        backend = make()
+        store = cls(name, backend, int(execution_ttl.total_seconds() * 1000), int(dead_letter_retention.total_seconds() * 1000), dead_letter_count)
+        store._make_another = partial(make, quiet=True)
         await backend.open()
         # One host task holds the group: it must be left in the task that entered it, which `async with docket` cannot promise
         store._host = asyncio.create_task(store._serve(), name=f"docket {name}: store")
@@ -76,6 +96,11 @@ class Store:
             await store.aclose()
             raise
         return store
+
+    def leases(self) -> AbstractAsyncContextManager[LeaseStore]:
+        """This is what keeps leases through a connection of its own, to be entered in whichever event loop wants to keep them."""
+        assert self._make_another is not None
+        return LeaseStore.open(self._make_another, self.keys)
 
     async def _check_layout(self) -> None:
         found = int(await self.backend.script("open", [self.keys.meta], [self.keys.state(""), LAYOUT]))

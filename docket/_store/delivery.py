@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 from docket._redis.batcher import BATCH_ITEMS
-from docket._store.base import Base, as_dict, chunks, number
+from docket._store.base import Base, as_dict, chunks, number, whole
 from docket._store.records import Delivery, RunId
 from docket.errors import RedisUnavailable, ServerError
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from docket._redis.backend import Backend, Reader
 
 __all__ = ["DeliveryStore", "deliveries"]
+
+logger = logging.getLogger("docket.redis")
 
 
 class DeliveryStore(Base):
@@ -33,14 +36,9 @@ class DeliveryStore(Base):
         except ServerError as exc:
             if "BUSYGROUP" not in str(exc):
                 raise
-        except RedisUnavailable:  # a full server refuses to make a group before it looks whether there is one; it may be drained by a new worker
-            try:
-                await self.consumers()
-            except ServerError:
-                pass
-            else:
-                return
-            raise
+        except RedisUnavailable:  # a full server refuses to make a group, whether or not there is one; but it is to be drained
+            if await self._script("begin", [self._keys.stream], self._keys.group) != b"ready":
+                raise
 
     def reader(self) -> Reader:
         """This makes a connection of its own for `read`."""
@@ -72,7 +70,11 @@ class DeliveryStore(Base):
     async def due(self, until_us: int) -> list[str]:
         """This lists candidates for `move_due`: scheduled keys, the earliest first, at most 200."""
         reply = await self._backend.call("ZRANGEBYSCORE", self._keys.queue, "-inf", until_us, "LIMIT", 0, BATCH_ITEMS)
-        return [key.decode() for key in reply]
+        keys, strays = _readable(reply)
+        if strays:  # nobody schedules such a key, and what cannot be named cannot be moved
+            logger.warning("Threw %d entries out of the schedule whose keys are no text: %r", len(strays), strays[0][:100])
+            await self._backend.call("ZREM", self._keys.queue, *strays)
+        return keys
 
     async def move_due(self, candidates: Sequence[str]) -> tuple[int, int | None, int]:
         """This moves what is due to the stream. It answers how many, the microseconds until the next is due (None: none is scheduled), and the time."""
@@ -120,10 +122,9 @@ class DeliveryStore(Base):
         reply = await self._script("reclaim", keys, *args)
         return None if reply[0] == b"alive" else reply[1]
 
-    async def forget_consumer(self, instance: str) -> None:
-        """This removes an instance from the consumer group, unless entries are still pending with it, which would be thrown away."""
-        if not await self._backend.call("XPENDING", self._keys.stream, self._keys.group, "-", "+", 1, instance):
-            await self._backend.call("XGROUP", "DELCONSUMER", self._keys.stream, self._keys.group, instance)
+    async def forget_consumer(self, instance: str) -> bool:
+        """This removes an instance from the consumer group, unless entries are still pending with it, which would be thrown away; it answers whether it did."""
+        return await self._script("forget", [self._keys.stream], self._keys.group, instance) == b"forgotten"
 
     async def depth(self) -> tuple[int, int]:
         """This counts work: in the stream (ready or under way), and scheduled for later.
@@ -172,12 +173,29 @@ def _following(identity: bytes) -> str:
     return f"{milliseconds}-{int(sequence) + 1}"
 
 
+def _readable(keys: Sequence[bytes]) -> tuple[list[str], list[bytes]]:
+    """Keys as text, and those that are none."""
+    found: list[str] = []
+    strays: list[bytes] = []
+    for key in keys:
+        try:
+            found.append(key.decode())
+        except UnicodeDecodeError:
+            strays.append(key)
+    return found, strays
+
+
 def deliveries(entries: Sequence[Any]) -> list[Delivery]:
     """This reads entries of the stream."""
     found: list[Delivery] = []
     for identity, flat in entries:
         fields = as_dict(flat or ())
         found.append(
-            Delivery(identity, fields.get(b"key", b"").decode("utf-8", "replace"), int(fields.get(b"generation", b"0")), fields.get(b"limit", b"").decode())
+            Delivery(
+                identity,
+                fields.get(b"key", b"").decode("utf-8", "replace"),
+                whole(fields.get(b"generation")),
+                fields.get(b"limit", b"").decode("utf-8", "replace"),
+            )
         )
     return found

@@ -11,7 +11,7 @@ import anyio
 
 from docket._messages import loads_netstrings
 from docket._redis.wire import RESPONSE_TIMEOUT
-from docket._store.base import STATES, Base, number, text
+from docket._store.base import FIRST_US, LAST_US, STATES, Base, moment_us, number, text
 from docket._store.inbox import UNDECODABLE, Gap, Inbox, Mark
 from docket._store.inspection import worker_name
 from docket._store.records import ProgressChange, StateChange
@@ -37,9 +37,6 @@ REREAD_EVERY = 5.0
 
 MARK_PATIENCE = 1.0
 """Seconds for a mark to come back, doubled each time it does not. One that stays away says that messages do not come through."""
-
-_FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
-"""The years 1 and 9999: what a date can say."""
 
 
 class Events(Base):
@@ -294,7 +291,7 @@ def _decode_state(message: bytes) -> StateChange:
 def _moment(value: bytes) -> int | None:
     """An optional number of microseconds. Raises `ValueError` for one that no date can say."""
     moment = number(value)
-    if moment is not None and not _FIRST_US <= moment <= _LAST_US:
+    if moment is not None and not FIRST_US <= moment <= LAST_US:
         raise ValueError(f"{moment} microseconds are no date")
     return moment
 
@@ -304,7 +301,7 @@ class _Wake:
         self._on_wake = on_wake
 
     def on_message(self, message: bytes) -> None:
-        self._on_wake(int(message) if message.isdigit() else None)
+        self._on_wake(moment_us(message))  # of a moment that cannot be read it is known that something may be due
 
     def on_interruption(self) -> None:
         self._on_wake(None)

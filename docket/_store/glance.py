@@ -9,7 +9,6 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
-from docket._messages import loads_netstrings
 from docket._store.base import Base, as_dict, number, text
 from docket._store.inspection import DEFAULT_TOTAL, worker_name
 from docket._store.records import Beat, Failure, ProgressChange, Underway
@@ -20,20 +19,23 @@ if TYPE_CHECKING:
 
     from docket._keys import Keys
     from docket._redis.backend import Backend
+    from docket._store.letters import Letters
     from docket._store.listing import Listing
-    from docket._store.records import Delivery
+    from docket._store.records import Delivery, Letter
 
 __all__ = ["Glance"]
 
+_MOST_TEXT = 200
 _MOST_WORKERS = 1000
 
 
 class Glance(Base):
     """This takes a look, whose work its caller bounds, and changes nothing."""
 
-    def __init__(self, backend: Backend, keys: Keys, listing: Listing) -> None:
+    def __init__(self, backend: Backend, keys: Keys, listing: Listing, letters: Letters) -> None:
         super().__init__(backend, keys)
         self._listing = listing
+        self._letters = letters
 
     async def underway(self, count: int) -> list[Underway]:
         """This lists what runs, of the first so many entries of the stream: those that became ready first. Longest running first."""
@@ -76,8 +78,10 @@ class Glance(Base):
         return frozenset(json.loads(known or b"[]"))
 
     async def failures(self, count: int) -> list[Failure]:
-        """This lists the runs that failed last, the last of them first; `settle` remembers no more than a screenful."""
-        return [_failure(written) for written in await self._read("LRANGE", self._keys.failures, 0, count - 1)]
+        """This lists the runs that failed for good last, of which there still is a dead letter, the last of them first."""
+        found = await self._letters.newest(None, count)
+        letters = await self._letters.read([generation for _, generation in found], room=0)
+        return [_failure(letter) for letter in letters if letter is not None]
 
 
 def _underway(entry: Delivery, fields: Mapping[bytes, bytes]) -> Underway | None:
@@ -103,6 +107,11 @@ def _underway(entry: Delivery, fields: Mapping[bytes, bytes]) -> Underway | None
     )
 
 
-def _failure(written: bytes) -> Failure:
-    when, key, function, worker, attempt, error = loads_netstrings(written)
-    return Failure(key.decode("utf-8", "replace"), function.decode("utf-8", "replace"), worker_name(text(worker)), int(attempt), int(when), text(error))
+def _failure(letter: Letter) -> Failure:
+    """In short: a screen has no room for more."""
+    try:
+        told = json.loads(letter.history[-1])
+        worker, error = str(told["worker"]), str(told["error"])[:_MOST_TEXT]
+    except (ValueError, TypeError, KeyError):  # written by somebody else
+        worker = error = None
+    return Failure(letter.key[:_MOST_TEXT], letter.function[:_MOST_TEXT] or "?", worker, letter.attempt, letter.died_us, error)

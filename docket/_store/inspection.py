@@ -95,13 +95,14 @@ class Inspection(Base):
     async def counts(self, now_us: int) -> Counts:
         """This counts runs: a few commands in one go, and one for each concurrency limit that somebody waits for (at most `CONTENDED`)."""
         call, spell = self._read, self._keys
-        scheduled, overdue, entries, fetched, limits, totals = await asyncio.gather(
+        scheduled, overdue, entries, fetched, limits, totals, dead = await asyncio.gather(
             call("ZCARD", spell.queue),
             call("ZCOUNT", spell.queue, "-inf", now_us),
             call("XLEN", spell.stream),
             self._fetched(),
             call("ZRANGE", spell.waiting, 0, CONTENDED - 1),
             call("HGETALL", spell.meta),
+            call("ZCARD", spell.dead),
         )
         lines = await asyncio.gather(*(call("ZCARD", spell.concurrency(identity.decode())[1]) for identity in limits))
         ended = as_dict(totals)
@@ -111,6 +112,7 @@ class Inspection(Base):
             queued=max(entries - fetched, 0),
             running=fetched,
             waiting=sum(lines),
+            dead_letters=dead,
             **{total: int(ended.get(total.encode(), b"0")) for total in _TOTALS},
         )
 

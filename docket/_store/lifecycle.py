@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from docket._messages import INLINE_LIMIT, dumps_outcome
 from docket._redis.batcher import BATCH_BYTES, BATCH_ITEMS, Batcher
-from docket._store.base import STATES, Base
-from docket._store.records import Change, Changed, Claimed, Delivery, Order, Ordered, Refused, RunId, Settlement
-from docket.errors import DocketError, InDoubt
+from docket._store.base import STATES, Base, moment_us, unless_refused_to_all, whole
+from docket._store.records import Change, Changed, Claimed, Delivery, Order, Ordered, Refused, Revival, RunId, Settlement
+from docket.errors import DocketError, InDoubt, RedisUnavailable, ServerError
 from docket.states import TERMINAL, ExecutionState
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ SCHEDULE_PATIENCE = 5.0
 """Seconds for which a caller's request is tried again through an outage, before the caller learns of it."""
 
 _NO_RUN = ("", "")
+_OVERTAKEN = 20
+"""How often in a row a number that was taken beforehand may come too late. More is no race: the number in the record is none that the docket gave out."""
+
 _IN_FLIGHT = 2
 """Script calls of one `schedule_many` under way at once: one for the server to run, one to pack meanwhile."""
 
@@ -41,13 +44,14 @@ def _size_of_end(settlement: Settlement) -> int:
 class Lifecycle(Base):
     """This moves runs from state to state."""
 
-    def __init__(self, backend: Backend, keys: Keys, ttl_ms: int, strikes: StrikesStore) -> None:
+    def __init__(self, backend: Backend, keys: Keys, ttl_ms: int, retention_ms: int, strikes: StrikesStore) -> None:
         super().__init__(backend, keys)
         self._ttl_ms = ttl_ms
+        self._retention_ms = retention_ms
         self._strikes = strikes
         self._head = (keys.stream, keys.queue, keys.meta)
-        self._settle_head = (*self._head, keys.waiting, keys.failures)
-        self._orders: Batcher[Order, Ordered] = Batcher("schedule", self._schedule_batch, size=_size)
+        self._settle_head = (*self._head, keys.waiting, keys.dead)
+        self._orders: Batcher[Order, Ordered] = Batcher("schedule", self._schedule_gathered, size=_size)
         self._settlements: Batcher[Settlement, ExecutionState | None] = Batcher("settle", self._settle_batch, size=_size_of_end)
 
     def services(self) -> tuple[Any, ...]:
@@ -70,23 +74,48 @@ class Lifecycle(Base):
             room -= len(order.payload)
         answers: list[list[Ordered | Exception]] = [[] for _ in batches]
         positions = iter(range(len(batches)))
+        patience = SCHEDULE_PATIENCE
 
         async def send() -> None:
+            nonlocal patience
             for position in positions:
                 try:
-                    answers[position] = await self._schedule_batch(batches[position])
+                    answers[position] = await self._schedule_batch(batches[position], asyncio.get_running_loop().time() + patience)
+                    patience = SCHEDULE_PATIENCE
                 except DocketError as exc:
                     answers[position] = [exc] * len(batches[position])
+                    if isinstance(exc, RedisUnavailable):  # it was waited for once; the others only look whether it is back
+                        patience = 0.0
 
         await asyncio.gather(*(send() for _ in range(min(_IN_FLIGHT, len(batches)))))
         return [answer for batch in answers for answer in batch]
 
-    async def _schedule_batch(self, orders: Sequence[Order]) -> list[Ordered | Exception]:
-        spell = self._keys
+    async def _schedule_gathered(self, orders: Sequence[Order]) -> list[Ordered | Exception]:
+        """Waits for no longer than its newest order may: who waited while the batches before it did has waited as well."""
+        return await self._schedule_batch(orders, self._orders.newest + SCHEDULE_PATIENCE)
+
+    async def _schedule_batch(self, orders: Sequence[Order], until: float) -> list[Ordered | Exception]:
+        """Schedules, and once more what another run came to stand before meanwhile: its number was taken before that one's, and no key's numbers go back."""
+        replies: list[Ordered | Exception | None] = await self._schedule_once(orders, until)
+        for _ in range(_OVERTAKEN):
+            stale = [place for place, reply in enumerate(replies) if reply is None]
+            if not stale:
+                break
+            try:
+                again = await self._schedule_once([orders[place] for place in stale], until)
+            except DocketError as exc:  # theirs alone: what was answered before stands
+                again = [exc] * len(stale)
+            for place, reply in zip(stale, again, strict=True):
+                replies[place] = reply
+        return [_ahead(order.key) if reply is None else reply for order, reply in zip(orders, replies, strict=True)]
+
+    async def _schedule_once(self, orders: Sequence[Order], until: float) -> list[Ordered | Exception | None]:
+        spell, clock = self._keys, asyncio.get_running_loop().time
+        generations, payloads = await self._numbered(orders, max(0.0, until - clock()))
         keys: list[str] = [*self._head]
         args: list[Any] = [spell.cancellations, spell.wake]
-        for order in orders:
-            large = len(order.payload) > INLINE_LIMIT
+        for order, generation, payload in zip(orders, generations, payloads, strict=True):
+            large = len(payload) > INLINE_LIMIT
             wide = large or order.replace or order.within is not None
             keys.append(spell.run(order.key))
             if wide:
@@ -94,15 +123,32 @@ class Lifecycle(Base):
                 keys.append(spell.successor(order.key))
             within = order.within
             args += (
-                order.key, order.function, "" if order.when_us is None else order.when_us, order.payload, order.trace, order.token,
-                "1" if order.replace else "", "1" if wide else "", "1" if large else "",
+                order.key, order.function, "" if order.when_us is None else order.when_us, payload, order.trace, order.token,
+                "1" if order.replace else "", "1" if wide else "", "1" if large else "", generation,
             )  # fmt: skip
             args += _NO_RUN if within is None else (within.generation, within.delivery)
-        replies = await self._persist(lambda: self._script("schedule", keys, *args), SCHEDULE_PATIENCE)
-        return [
-            self._failure(reply) or Ordered(created=reply[0] == b"created", generation=reply[1], state=STATES[reply[2]], when_us=int(reply[3]))
-            for reply in replies
+
+        async def attempt() -> Any:
+            return unless_refused_to_all(await self._script("schedule", keys, *args))
+
+        replies = await self._persist(attempt, max(0.0, until - clock()))
+        return [_ordered(reply) if reply[0] != b"error" else self._failure(reply) for reply in replies]
+
+    async def _numbered(
+        self, items: Sequence[Order] | Sequence[Settlement] | Sequence[Change] | Sequence[Revival], patience: float | None
+    ) -> tuple[Sequence[int | str], Sequence[bytes]]:
+        """Takes the generations of those that seal their payload, one call for all of them; and gives each its generation ('': the script takes one) and payload."""
+        payloads = [item.payload or b"" for item in items]
+        sealing = sum([item.seal is not None for item in items])
+        if not sealing:
+            return [""] * len(items), payloads
+        last = await self._persist(lambda: self._script("number", [self._keys.stream, self._keys.meta], sealing), patience)
+        numbers = iter(range(last - sealing + 1, last + 1))
+        generations = ["" if item.seal is None else next(numbers) for item in items]
+        sealed = [
+            payload if item.seal is None else item.seal(cast("int", generation)) for item, generation, payload in zip(items, generations, payloads, strict=True)
         ]
+        return generations, sealed
 
     async def claim(self, instance: str, deliveries: Sequence[Delivery], wanted: Callable[[], bool] | None = None) -> list[Claimed | Refused]:
         """This takes fetched entries for a worker instance. Safe to repeat: it answers as the first time did.
@@ -111,7 +157,7 @@ class Lifecycle(Base):
         It is repeated through an outage for as long as it is `wanted`, then raises `RedisUnavailable`.
         """
         spell = self._keys
-        keys: list[str] = [spell.stream, spell.waiting, spell.meta]
+        keys: list[str] = [spell.stream, spell.waiting, spell.meta, spell.leases]
         args: list[Any] = [spell.group, instance]
         for delivery in deliveries:
             keys.append(spell.run(delivery.key))
@@ -120,7 +166,7 @@ class Lifecycle(Base):
                 keys += spell.concurrency(delivery.limit)
             args += (delivery.message_id, delivery.key, delivery.generation, delivery.limit)
         struck, *replies = await self._persist(lambda: self._script("claim", keys, *args), None, wanted)
-        await self._strikes.catch_up(int(struck), wanted)
+        await self._strikes.catch_up(whole(struck), wanted)
         return [_claimed(delivery, reply) for delivery, reply in zip(deliveries, replies, strict=True)]
 
     async def settle(self, settlement: Settlement) -> ExecutionState | None:
@@ -133,10 +179,10 @@ class Lifecycle(Base):
     async def _settle_batch(self, settlements: Sequence[Settlement]) -> list[ExecutionState | Exception | None]:
         spell = self._keys
         keys: list[str] = [*self._settle_head]
-        args: list[Any] = [spell.wake, spell.group, self._ttl_ms]
-        for settlement in settlements:
+        args: list[Any] = [spell.wake, spell.group, self._ttl_ms, self._retention_ms]
+        generations, payloads = await self._numbered(settlements, None)
+        for settlement, generation, payload in zip(settlements, generations, payloads, strict=True):
             run, outcome = settlement.run, settlement.outcome
-            payload = b"" if settlement.payload is None else settlement.payload
             large_payload = len(payload) > INLINE_LIMIT
             wide = settlement.wide or settlement.again == "next" or large_payload
             blob = b""
@@ -150,11 +196,14 @@ class Lifecycle(Base):
                 keys += (spell.payload(run.key), spell.successor(run.key), spell.outcome(run.key, run.generation))
             if settlement.limit:
                 keys += spell.concurrency(settlement.limit)
+            failure = settlement.failure if self._retention_ms else b""
+            if failure:
+                keys.append(spell.letter(run.generation))
             args += (
                 settlement.message_id, run.key, run.generation, run.delivery, outcome.state.value, settlement.again or "",
-                "" if settlement.when_us is None else settlement.when_us, settlement.attempt, payload, "1" if large_payload else "",
+                "" if settlement.when_us is None else settlement.when_us, generation if settlement.again == "next" else "unknown" if settlement.unknown else settlement.attempt, payload, "1" if large_payload else "",
                 blob, "1" if large else "", (outcome.error or "").encode("utf-8", "replace"), "1" if wide else "",
-                settlement.limit,
+                settlement.limit, failure,
             )  # fmt: skip
         in_doubt = False
 
@@ -168,6 +217,11 @@ class Lifecycle(Base):
 
         replies = await self._persist(attempt, None)
         return [self._failure(reply) or _settled(reply, settlement, in_doubt) for reply, settlement in zip(replies, settlements, strict=True)]
+
+    async def suspect(self, run: RunId, *, alone: bool = True) -> bool:
+        """This says that the body of a run is alone in its worker from here on, or is not any more; False when the run is no longer ours. Safe to repeat."""
+        args = (run.generation, run.delivery, "1" if alone else "")
+        return await self._persist(lambda: self._script("suspect", [self._keys.run(run.key)], *args), None) == b"noted"
 
     async def cancel(self, key: str, generation: int | None = None) -> tuple[ExecutionState | None, int]:
         """This cancels what lives under a key, or that very run; and answers the state it was in and its generation, None when there was nothing to cancel."""
@@ -199,42 +253,101 @@ class Lifecycle(Base):
     async def retry(self, change: Change) -> Changed:
         """This runs again what failed or was cancelled, as a new run. Safe to repeat with the same `Change`."""
         spell, key = self._keys, change.key
-        keys = [spell.stream, spell.meta, spell.run(key), spell.payload(key), spell.outcome(key, change.generation)]
-        reply = await self._persist(lambda: self._script("retry", keys, self._ttl_ms, key, change.generation, change.token), SCHEDULE_PATIENCE)
+        died = change.generation
+        keys = [spell.stream, spell.meta, spell.run(key), spell.payload(key), spell.outcome(key, died), spell.dead, spell.letter(died)]
+        [generation], [payload] = await self._numbered([change], SCHEDULE_PATIENCE)
+        args = (self._ttl_ms, key, change.generation, change.token, generation, payload, "1" if len(payload) > INLINE_LIMIT else "")
+        reply = await self._persist(lambda: self._script("retry", keys, *args), SCHEDULE_PATIENCE)
         if reply[0] != b"created":
             return _refused(reply)
         return Changed("done", STATES[reply[2]], reply[1], int(reply[3]))
+
+    async def revive(self, revival: Revival) -> Changed:
+        """This runs a dead letter again, as a new run, and throws the letter away. Safe to repeat with the same `Revival`.
+
+        A repeat that finds neither the letter nor its run any more, after a lost reply, raises `InDoubt`. Also answers `sealed`: a payload is wanted that is sealed anew.
+        """
+        spell, key, died = self._keys, revival.key, revival.generation
+        keys = [*self._head, spell.dead, spell.letter(died), spell.run(key), spell.payload(key), spell.outcome(key, died)]
+        doubt: InDoubt | None = None
+        for _ in range(_OVERTAKEN):
+            [generation], [payload] = await self._numbered([revival], SCHEDULE_PATIENCE)
+            is_given = "" if revival.payload is None and revival.seal is None else "1"
+            when = "" if revival.when_us is None else revival.when_us
+            args = (spell.wake, self._ttl_ms, died, key, revival.token, when, generation, payload, is_given)
+
+            async def attempt(args: tuple[Any, ...] = args) -> Any:
+                nonlocal doubt
+                try:
+                    return await self._script("revive", keys, *args)
+                except InDoubt as exc:
+                    doubt = exc
+                    raise
+
+            reply = await self._persist(attempt, SCHEDULE_PATIENCE)
+            if reply[0] == b"stale":
+                continue
+            if reply[0] == b"gone" and doubt is not None:
+                raise doubt
+            return Changed("done", STATES[reply[2]], reply[1], int(reply[3])) if reply[0] == b"created" else _refused(reply)
+        raise _ahead(key)
 
 
 def _refused(reply: Any) -> Changed:
     return Changed(reply[0].decode(), STATES[reply[1]] if len(reply) > 1 else None)
 
 
+def _ahead(key: str) -> ServerError:
+    return ServerError(
+        f"the run under {key!r} has a number that this docket has not reached, so nothing that is signed can follow it and nothing was scheduled; "
+        "its record was written over, or the docket's counter was lost: delete the record, or wait until it expires"
+    )
+
+
+def _ordered(reply: Any) -> Ordered | ServerError | None:
+    """What became of one order, whatever somebody made of the record under its key: that is to fail none of the others in its batch. None: it is stale."""
+    try:
+        return Ordered(reply[0] == b"created", reply[1], STATES[reply[2]], int(reply[3])) if reply[0] != b"stale" else None
+    except (IndexError, KeyError, TypeError, ValueError):
+        return ServerError(
+            "the record under this key cannot be read, so nothing was scheduled; cancel what stands there, or put another in its place with replace"
+        )
+
+
+def _moments(origin: bytes) -> tuple[int | None, int | None]:
+    """When a run that is tried again was first due, and first started."""
+    first_when, _, first_started = origin.partition(b" ")
+    return moment_us(first_when), moment_us(first_started)
+
+
 def _claimed(delivery: Delivery, reply: Any) -> Claimed | Refused:
     if reply[0] != b"claimed":
         return Refused(delivery.key, delivery.generation, b": ".join(reply if reply[0] == b"error" else reply[1:]).decode("utf-8", "replace"))
-    _, number, function, payload, large, when, started, attempt, crashes, trace, origin = reply
-    first_when, first_started = map(int, origin.split()) if origin else (None, None)
-    return Claimed(
+    _, number, function, payload, large, when, started, trace, *past = reply
+    started_us = moment_us(started) or 0
+    when_us = moment_us(when)
+    claimed = Claimed(
         run=RunId(delivery.key, delivery.generation, number),
         message_id=delivery.message_id,
         function=function.decode("utf-8", "replace"),
         payload=payload,
         large_payload=large == b"1",
-        when_us=int(when),
-        started_us=int(started),
-        attempt=int(attempt),
-        crashes=int(crashes),
+        when_us=started_us if when_us is None else when_us,
+        started_us=started_us,
         trace=trace,
         limit=delivery.limit,
-        first_when_us=first_when,
-        first_started_us=first_started,
     )
+    if past:  # few have one, and this is done for every run
+        attempt, crashes, origin, blamed, unknown_since = past
+        claimed.attempt, claimed.crashes, claimed.blamed = whole(attempt, 1), whole(crashes), whole(blamed)
+        claimed.first_when_us, claimed.first_started_us = _moments(origin) if origin else (None, None)
+        claimed.unknown_since_us = moment_us(unknown_since)
+    return claimed
 
 
 def _settled(reply: Any, settlement: Settlement, in_doubt: bool) -> ExecutionState | None:
     if reply[0] == b"settled":
         return STATES[reply[1]]
-    if reply[0] == b"gone" and in_doubt and settlement.again is None:
+    if reply[0] == b"gone" and in_doubt and settlement.again in (None, "end"):
         return settlement.outcome.state  # with nothing kept, a repeat after a lost reply finds nothing
     return None

@@ -6,6 +6,7 @@ Nobody changes one. Those that are made for every task are not frozen all the sa
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from docket.errors import InvalidSchedule
@@ -23,12 +24,14 @@ __all__ = [
     "Delivery",
     "Earlier",
     "Failure",
+    "Letter",
     "Order",
     "Ordered",
     "Outcome",
     "ProgressChange",
     "Refused",
     "Requirement",
+    "Revival",
     "RunId",
     "RunRecord",
     "Settlement",
@@ -69,6 +72,7 @@ class Order:
     replace: bool = False
     trace: bytes = b""
     within: RunId | None = None  # the run this is asked from, if it is asked from one
+    seal: Callable[[int], bytes] | None = None  # gives the payload as it is sealed for a generation, which is then taken beforehand
     token: int = field(default_factory=_token)
 
     def __post_init__(self) -> None:
@@ -95,6 +99,8 @@ class Change:
     key: str
     generation: int
     when_us: int | None = None
+    seal: Callable[[int], bytes] | None = None  # of a run that runs again: as in an `Order`
+    payload: None = None  # which is the seal's to know
     token: int = field(default_factory=_token)
 
 
@@ -128,13 +134,15 @@ class Claimed:
     payload: bytes
     when_us: int
     started_us: int
-    attempt: int
-    crashes: int  # workers that died while running it
     large_payload: bool
     trace: bytes
+    attempt: int = 1
+    crashes: int = 0  # workers that died while running it
     limit: str = ""  # the concurrency limit that keeps a place for it
     first_when_us: int | None = None  # of a run that is tried again: when it was first due
     first_started_us: int | None = None  # and when its first attempt started
+    blamed: int = 0  # workers that died while they ran this and nothing else
+    unknown_since_us: int | None = None  # when a worker first handed it back because it does not know the task
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +172,7 @@ class Settlement:
     * a retry: `again="retry"`, `delay_us`, `attempt`; same generation, same payload; `outcome` tells the error so far;
     * a link of a chain: `again="next"`, `delay_us` or `when_us`, and `payload` unless the arguments stay; a new generation;
     * the end of everything: `again="end"`; a successor that the run asked for is dropped;
-    * back to the others: `again="release"`, `delay_us`; same attempt, as though it had not been claimed.
+    * back to the others: `again="release"`, `delay_us`; same attempt, as though it had not been claimed. What its body still does counts for nothing.
     """
 
     run: RunId
@@ -174,7 +182,10 @@ class Settlement:
     when_us: int | None = None  # None: at once
     attempt: int = 1
     payload: bytes | None = None
+    seal: Callable[[int], bytes] | None = None  # of a next link: as in an `Order`
     limit: str = ""  # the concurrency limit whose place it gives up
+    unknown: bool = False  # of a release: the worker does not know the task
+    failure: bytes = b""  # the attempt that failed, for its dead letter: see `_letters`
     wide: bool = False  # the run has a large payload, or may have asked for a successor: more keys are touched
 
 
@@ -213,6 +224,35 @@ class RunRecord:
     progress_us: int | None
     successor: int | None  # the generation of the successor this run asked for
     earlier: Earlier | None = None  # of the run before it
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """This is a dead letter, as it is kept."""
+
+    key: str
+    generation: int
+    function: str
+    payload: bytes | None  # None: not read, because it is too large for a listing
+    payload_bytes: int
+    when_us: int
+    attempt: int
+    died_us: int
+    trace: bytes
+    history: tuple[bytes, ...]  # one JSON text for each attempt that is known, the last one last
+    is_whole: bool = True  # else the attempts before the last were not read, nor was the payload
+
+
+@dataclass(frozen=True, slots=True)
+class Revival:
+    """This asks for a dead letter to be run again, at a moment (None: now). `token` lets the script recognise its own repeat."""
+
+    key: str
+    generation: int
+    when_us: int | None = None
+    payload: bytes | None = None  # None: as it was
+    seal: Callable[[int], bytes] | None = None  # as in an `Order`
+    token: int = field(default_factory=_token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +316,7 @@ class Underway:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """This is one of the last failures."""
+    """This is one of the last failures for good, as a screen shows it."""
 
     key: str
     function: str
@@ -305,6 +345,8 @@ class Counts:
     retried: int
     overdue: int = 0
     """Due, and still to be made ready by a worker."""
+    dead_letters: int = 0
+    """Dead letters that are kept; some that have expired lately may be among them."""
 
     @property
     def live(self) -> int:

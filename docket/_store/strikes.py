@@ -10,7 +10,7 @@ import anyio
 
 from docket._messages import loads_netstrings
 from docket._redis.wire import backoff
-from docket._store.base import Base
+from docket._store.base import Base, whole
 from docket.errors import DocketError, InDoubt, PayloadError, ServerError
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class StrikesStore(Base):
         call = self._backend.call
         # The version first: what is read after it may be newer than it says, which does no harm, and never older
         version, flat = await asyncio.gather(call("HGET", self._keys.meta, "strikes"), call("HGETALL", self._keys.strikes))
-        return Loaded(int(version or 0), frozenset(flat[::2]))
+        return Loaded(whole(version), frozenset(flat[::2]))
 
     async def change(self, instruction: bytes, *, restore: bool = False) -> bool:
         """This strikes what an instruction names, or restores it, and says whether that changed anything. Safe to repeat.

@@ -30,6 +30,7 @@ class Gauges(Service):
             labels = docket.labels()
             instrumentation.QUEUE_DEPTH.set(counts.queued + counts.overdue, labels)
             instrumentation.SCHEDULE_DEPTH.set(counts.scheduled - counts.overdue, labels)
+            instrumentation.DEAD_LETTERS.set(counts.dead_letters, labels)
             instrumentation.CACHE_SIZE.set(cached_signatures(), {**labels, "cache": "signature"})
             instrumentation.CACHE_SIZE.set(len(self._crew.registry), {**labels, "cache": "annotation"})
             self._tell_strikes(len(docket.strike_list.instructions))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from docket._worker._service import Service
+from docket.errors import RedisUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +25,8 @@ class Heartbeat(Service):
         super().__init__(crew)
         self._trouble = trouble
         self._announced: tuple[str, frozenset[str]] | None = None
+        self.refusal: str | None = None
+        """Why the last beat did not get through, in words; None when it did. Whoever waits for entries may be the last to learn that there are none to be had."""
 
     async def tick(self) -> float:
         crew = self._crew
@@ -35,7 +38,13 @@ class Heartbeat(Service):
         ttl_ms = int(interval * (options.missed_heartbeats + 1) * 1000)
         tasks = None if announcement == self._announced else announcement[1]
         self._announced = None
-        if await crew.store.workers.heartbeat(crew.instance, crew.options.name, tasks, ttl_ms):
+        try:
+            is_known = await crew.store.workers.heartbeat(crew.instance, crew.options.name, tasks, ttl_ms)
+        except RedisUnavailable as exc:
+            self.refusal = str(exc)
+            raise
+        self.refusal = None
+        if is_known:
             self._announced = announcement
             return interval
         return 0.0  # the description had expired: say everything again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -34,6 +35,12 @@ BLOCK_MS = 5000
 SHORTEST_PAUSE_MS = 10
 """How long the first read waits where the worker wants to know soon whether nothing is left; the next ones wait longer."""
 
+STRAY_SECONDS = BLOCK_MS / 1000 + 1
+"""For how long a server that does not know of a lost connection may go on handing entries to the read that was under way there."""
+
+STRAY_LOOKS = 1.0
+"""Seconds between looks for such entries."""
+
 LEAST_BATCH = 8
 """Below this, smaller reads that overlap cost more round trips than they save."""
 
@@ -56,8 +63,15 @@ class Intake:
         self._reading: anyio.CancelScope | None = None
         self._claiming: set[bytes] = set()
         self._stopping = False
+        self._told = anyio.Event()
+        """Set when it was told to stop."""
+        self._refusals = 0
+        """How many claims in a row were refused whole."""
         self._unsure = False
         """A read or a claim was cancelled or broke: entries may be pending with us that we do not know of."""
+        self._loop = asyncio.get_running_loop()
+        self._strays_until = self._looked_at = self._loop.time()
+        """Until when a read that broke may be handed entries, and when it was last looked for any that are pending with us."""
         self._groupless = False
         """The consumer group went, and is to be made again."""
         self.has_begun = False
@@ -72,6 +86,7 @@ class Intake:
     def stop(self) -> None:
         """This ends `run` as soon as what was fetched is claimed."""
         self._stopping = True
+        self._told.set()
         self.interrupt()
 
     def interrupt(self) -> None:
@@ -100,12 +115,14 @@ class Intake:
                 await self._runs.slot()
             if self._stopping or self._runs.free <= 0:  # it was interrupted; a read of no entries at most would be one of all there are
                 continue
+            instance = self._crew.instance
             try:
-                found = await (self._find_again() if self._unsure else self._read(patience_ms))
+                found = await (self._find_again(instance) if self._unsure or self._look_due() <= 0 else self._read(instance, patience_ms))
                 if not found and self._finished is not None and self._runs.idle and not self._unsure and await self._finished():
                     return
             except RedisUnavailable as exc:
-                self._unsure, self._trouble = True, str(exc)
+                self._trouble = str(exc)
+                self._broke()
                 await self.wait_out(exc, failures)
                 failures += 1
                 continue
@@ -121,31 +138,43 @@ class Intake:
             patience_ms = SHORTEST_PAUSE_MS
             self._runs.reserve(len(found))
             self._claiming |= {entry.message_id for entry in found}
-            claims.start_soon(self._claim, found)
+            claims.start_soon(self._claim, instance, found)
 
-    async def _read(self, patience_ms: int) -> list[Delivery]:
-        block_ms = BLOCK_MS if self._finished is None else max(1, patience_ms)
+    async def _read(self, instance: str, patience_ms: int) -> list[Delivery]:
+        block_ms = BLOCK_MS if self._finished is None else patience_ms
+        block_ms = max(1, min(block_ms, int(self._look_due() * 1000)))
         found: list[Delivery] = []
         with self._interruptible() as scope:
-            found = await self._crew.store.delivery.read(self._reader, self._crew.instance, min(self._runs.free, self._most), block_ms)
-        self._unsure = self._unsure or scope.cancelled_caught
+            found = await self._crew.store.delivery.read(self._reader, instance, min(self._runs.free, self._most), block_ms)
+        if scope.cancelled_caught:
+            self._broke()
         return found
 
-    async def _find_again(self) -> list[Delivery]:
+    def _broke(self) -> None:
+        """Notes that a read may have been handed entries, or may yet be: a connection that is lost here may stand for a while on the server."""
+        self._unsure = True
+        self._strays_until = self._loop.time() + STRAY_SECONDS
+
+    def _look_due(self) -> float:
+        """The seconds until it is time to look for entries that are pending with us and that we do not know of: soon after a read broke, and once a lease in any case."""
+        pause = STRAY_LOOKS if self._looked_at < self._strays_until else self._crew.lease_seconds
+        return self._looked_at + pause - self._loop.time()
+
+    async def _find_again(self, instance: str) -> list[Delivery]:
         """What a broken read or claim left with us."""
         if self._groupless:
             await self._crew.store.delivery.ensure_group()
             self._groupless = False
-        self._unsure = False  # first: a claim that breaks meanwhile says so again
-        found = await self._left_behind()
+        self._unsure, self._looked_at = False, self._loop.time()  # first: a claim that breaks meanwhile says so again
+        found = await self._left_behind(instance)
         count = self._runs.free
         self._unsure = self._unsure or len(found) > count
         if found:
             logger.debug("Found %d entries that a broken read had left", len(found), extra=self._crew.labels)
         return found[:count]
 
-    async def _left_behind(self) -> list[Delivery]:
-        return await self._crew.store.delivery.pending(self._crew.instance, beyond=self._runs.messages() | self._claiming)
+    async def _left_behind(self, instance: str) -> list[Delivery]:
+        return await self._crew.store.delivery.pending(instance, beyond=self._runs.messages() | self._claiming)
 
     @contextmanager
     def _interruptible(self) -> Generator[anyio.CancelScope, None, None]:
@@ -157,8 +186,9 @@ class Intake:
             finally:
                 self._reading = None
 
-    async def _claim(self, found: list[Delivery]) -> None:
-        crew, instance = self._crew, self._crew.instance
+    async def _claim(self, instance: str, found: list[Delivery]) -> None:
+        """Claims for the instance that fetched. Under another, whoever takes over what the one held would not see that a run is under way."""
+        crew = self._crew
         try:
             answers = await crew.store.lifecycle.claim(instance, found, wanted=lambda: not self._stopping)
             if instance != crew.instance:  # the lease was lost meanwhile: what was claimed under it is for whoever takes it over
@@ -168,9 +198,15 @@ class Intake:
                     self._runs.start(answer)
                 else:
                     self._report.refused(answer.key, answer.reason)
+            self._refusals = 0
         except DocketError as exc:
             self._unsure = True
             logger.warning("Claiming %d entries failed; they are looked for again: %s", len(found), exc, extra=crew.labels)
+            with anyio.move_on_after(backoff(self._refusals) + 1):  # the slots stay taken meanwhile: the next claim would go no better
+                self._refusals += 1
+                await self._told.wait()
+            self._unsure = True  # whoever looked meanwhile has passed these over
+            self.interrupt()
         finally:
             self._claiming -= {entry.message_id for entry in found}
             self._runs.release(len(found))
@@ -199,16 +235,16 @@ class Intake:
 
     async def _give_back(self) -> None:
         """Entries fetched and never claimed go back to the others at once. If Redis is away now, they go back when the lease lapses."""
-        crew = self._crew
+        crew, instance = self._crew, self._crew.instance
         if not self._unsure:
             return
         looks = 0
         try:
             # Twice: the server may come upon our closed connection only after the first question, and hands it what is added until then
             while looks < 2:
-                entries = await self._left_behind()
+                entries = await self._left_behind(instance)
                 if entries:
-                    await crew.store.delivery.reclaim(crew.instance, entries, own=True)
+                    await crew.store.delivery.reclaim(instance, entries, own=True)
                 looks = 0 if entries else looks + 1
         except DocketError as exc:
             logger.warning("Could not give back what was fetched last; others take it over when the lease lapses: %s", exc, extra=crew.labels)

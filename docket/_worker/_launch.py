@@ -7,12 +7,13 @@ import logging
 import signal
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from docket import instrumentation
 from docket._collections import LoadedTasks, load_tasks
-from docket._loading import load
+from docket._loading import load, load_option
 from docket._options import WorkerOptions
 from docket._redis.wire import backoff
 from docket._worker._pulse import Pulse
@@ -20,8 +21,6 @@ from docket.docket import Docket
 from docket.errors import RedisUnavailable
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from docket.worker import Worker
 
 __all__ = ["launch"]
@@ -45,10 +44,7 @@ async def launch(
     loaded = load_tasks(tasks)
     docket = _docket(
         loaded,
-        {
-            name: load(value) if name in ("result_storage", "credential_provider") and isinstance(value, str) else value
-            for name, value in _given(docket_options)
-        },
+        {name: load_option(name, value) for name, value in _given(docket_options)},
     )
     given = dict(_given(worker_options))
     delay = given.get("reconnection_delay", WorkerOptions.reconnection_delay).total_seconds()
@@ -62,7 +58,7 @@ async def launch(
         docket.register(function)
     stop = asyncio.Event()
     with (
-        _signals(stop.set),
+        _signals(stop.set, partial(worker.stop, grace=timedelta())),
         Pulse() as pulse,
         instrumentation.healthcheck_server(port=healthcheck_port, live=partial(_stuck, pulse, worker.options.liveness_timeout), ready=worker.not_ready),
         instrumentation.metrics_server(port=metrics_port),
@@ -123,12 +119,19 @@ async def _until_told(worker: Worker, stop: asyncio.Event, *, until_finished: bo
 
 
 @contextmanager
-def _signals(on_stop: Callable[[], object]) -> Generator[None, None, None]:
-    """SIGTERM and SIGINT drain the worker for as long as this is entered. Where handlers cannot be had (another thread, Windows), there are none."""
+def _signals(on_stop: Callable[[], object], on_hurry: Callable[[], object]) -> Generator[None, None, None]:
+    """SIGTERM and SIGINT stop the worker for as long as this is entered, and a second one hurries it. Where handlers cannot be had (another thread, Windows), there are none."""
     loop = asyncio.get_running_loop()
     installed: list[signal.Signals] = []
+    is_told = False
 
     def received(number: signal.Signals) -> None:
+        nonlocal is_told
+        if is_told:
+            logger.info("Received %s again, handing back what is running now...", number.name)
+            on_hurry()
+            return
+        is_told = True
         logger.info("Received %s, initiating graceful shutdown...", number.name)
         on_stop()
 

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
+
+import anyio
 
 from docket._worker._service import Service
+from docket.errors import ServerError
+
+if TYPE_CHECKING:
+    from docket._worker._crew import Crew
 
 __all__ = ["Reclaimer"]
 
@@ -18,22 +25,43 @@ class Reclaimer(Service):
 
     name = "reclaimer"
 
+    def __init__(self, crew: Crew) -> None:
+        super().__init__(crew)
+        self._stood_still_until = float("-inf")
+        """When the server last took long to answer, by the loop's clock."""
+
     async def tick(self) -> float:
         crew = self._crew
         pause = crew.lease_seconds / CHECKS_PER_LEASE
         # After an outage all leases look lapsed. Their owners renew as soon as they can; that takes at most one lease.
-        left = crew.lease_seconds - crew.store.backend.connected_for()
+        asked_at = anyio.current_time()
+        left = crew.lease_seconds - min(crew.store.backend.connected_for(), asked_at - self._stood_still_until)
         if left > 0:
             return min(pause, left)
-        for instance in [*await crew.store.delivery.lapsed(crew.server_now_us()), *await self._without_lease()]:
+        silent = await self._silent()
+        answered_at = anyio.current_time()
+        if answered_at - asked_at > pause:  # the server, or this process, stood still, and renewals that came meanwhile may be behind this very question
+            self._stood_still_until = answered_at
+            return pause
+        for instance in silent:
             if instance != crew.instance:
                 await self._reclaim(instance)
         await crew.store.limits.sweep(crew.server_now_us() - int(pause * 1e6))
         return pause
 
-    async def _without_lease(self) -> list[str]:
-        consumers, leased = await self._crew.store.delivery.consumers(), await self._crew.store.delivery.leased()
-        return [instance for instance in consumers if instance not in leased]
+    async def _silent(self) -> list[str]:
+        """Who has not renewed their lease in time, or holds entries without one."""
+        delivery = self._crew.store.delivery
+        lapsed = await delivery.lapsed(self._crew.server_now_us())
+        try:
+            consumers = await delivery.consumers()
+        except ServerError as exc:
+            if "NOGROUP" not in str(exc):
+                raise
+            await delivery.ensure_group()  # a worker without a free slot does not read, and would not notice
+            return lapsed
+        leased = await delivery.leased()
+        return [*lapsed, *[instance for instance in consumers if instance not in leased]]
 
     async def _reclaim(self, instance: str) -> None:
         delivery = self._crew.store.delivery

@@ -32,12 +32,17 @@ __all__ = ["Became", "Report", "became", "called", "described", "log_tasks"]
 logger = logging.getLogger("docket.worker")
 
 
+_LONGEST = 10_000
+"""Characters of what a failure says that are told: it stands in Redis, and goes to everybody who listens."""
+
+
 def described(exception: BaseException | None) -> str:
-    """This prints a failure in a line: what kind, and what it says."""
+    """This prints a failure in a line: what kind, and what it says, the first ten thousand characters of it."""
     try:
-        return f"{type(exception).__name__}: {exception}"
+        told = f"{type(exception).__name__}: {exception}"
     except Exception:  # noqa: BLE001 - a user's `__str__`
         return f"{type(exception).__name__} (which cannot be printed)"
+    return told if len(told) <= _LONGEST else f"{told[:_LONGEST]}... ({len(told):,} characters)"
 
 
 def called(execution: Execution[Any]) -> str:
@@ -66,6 +71,7 @@ class Became(enum.Enum):
     DISCARDED = "discarded"
     PUT_OFF = "put off"
     CANCELLED = "cancelled"
+    HANDED_BACK = "handed back to the other workers"
     SUPERSEDED = "superseded"
 
 
@@ -156,6 +162,18 @@ class Report:
             if follows and logger.isEnabledFor(logging.INFO):
                 self._lines.write(logging.INFO, f"↫ {told}", fields)
 
+    def handed_back(self, running: Running, execution: Execution[Any], duration: float, stands: ExecutionState | None) -> None:
+        """This says that a run goes to another worker, because this one stops: what its key's record says then is `stands`."""
+        if running.span is not None:
+            running.span.set_status(trace.StatusCode.OK)
+        if not logger.isEnabledFor(logging.INFO):
+            return
+        what = Became.HANDED_BACK
+        if stands is None or stands is ExecutionState.CANCELLED:  # replaced or cancelled meanwhile
+            what = Became.SUPERSEDED if stands is None else Became.CANCELLED
+        call, fields = self._noted(running, execution)
+        self._lines.write(logging.INFO, _ending(what, f"[{format_duration(duration)}] {call}", None), {**fields, "duration": duration})
+
     def struck(self, running: Running, execution: Execution[Any]) -> None:
         """This says that a strike kept a run from being called."""
         if self._listeners.metered:
@@ -241,6 +259,8 @@ def _ending(what: Became, call: str, exception: BaseException | None) -> str:
     """The line that tells of an end."""
     if what is Became.SUPERSEDED:
         return f"↬ {call} (superseded)"
+    if what is Became.HANDED_BACK:
+        return f"↫ {call} (handed back)"
     if what is Became.CANCELLED:
         why = str(exception) if isinstance(exception, (Cancel, Dropped)) else ""
         return f"✗ {call} (cancelled: {why})" if why else f"✗ {call} (cancelled)"

@@ -13,18 +13,22 @@ from typing import TYPE_CHECKING, Any
 from docket._clock import from_us, to_us
 from docket._context import current_docket, current_execution, current_worker, witness
 from docket._logging import bind_run
-from docket._messages import dumps_call, dumps_exception, dumps_value, loads_call
-from docket._results import remember_traceback, store_result, struck_by
+from docket._results import kept_failure, kept_result, sealed, struck_by
+from docket._signatures import shape_of
+from docket._signing import unsealed
 from docket._store.records import Outcome, Settlement
 from docket._worker._admission import Gatekeeper
 from docket._worker._decision import Decision, decide
+from docket._worker._failures import failed_attempt, reason_of
 from docket._worker._handlers import ask_on_completion, ask_on_failure
 from docket._worker._report import called, described
+from docket._worker._runs import ABANDONED, HANDED_BACK, LOST
 from docket._worker._strangers import Strangers
+from docket._worker._turn import Turn
 from docket.dependencies._admission import AdmissionBlocked
 from docket.dependencies._base import TaskOutcome, Verdict
 from docket.dependencies._verdicts import Dropped, Snooze
-from docket.errors import DocketError, NotSerializable
+from docket.errors import ArgumentsChanged, DeliveriesExhausted, DocketError, InvalidArguments, NotSerializable, ServerError, UnknownTask
 from docket.execution import Execution
 from docket.states import ExecutionState
 
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from docket._worker._crew import Crew
     from docket._worker._report import Report
     from docket._worker._runs import Running, Runs
+    from docket._worker._undertaker import Undertaker
     from docket.dependencies._plan import Plan, Resolved
     from docket.dependencies._shared import SharedContext
 
@@ -50,7 +55,14 @@ class Runner:
     """This performs claimed runs."""
 
     def __init__(
-        self, crew: Crew, report: Report, shared: SharedContext, threads: Threads, plan_of: Callable[[str], Plan | None], limits: dict[str, int]
+        self,
+        crew: Crew,
+        report: Report,
+        undertaker: Undertaker,
+        shared: SharedContext,
+        threads: Threads,
+        plan_of: Callable[[str], Plan | None],
+        limits: dict[str, int],
     ) -> None:
         self._crew = crew
         self._shared = shared
@@ -59,9 +71,11 @@ class Runner:
         self._left = limits
         """How many more runs are wanted, of keys for which that is limited."""
         self._report = report
+        self._undertaker = undertaker
         self._strangers = Strangers(crew)
         self._gatekeeper = Gatekeeper(crew)
         self._lifecycle = crew.store.lifecycle
+        self._payloads = crew.payloads
         self._strikes = crew.docket.strike_list
         self._witness = witness.get()
 
@@ -69,23 +83,30 @@ class Runner:
         """This takes a claimed run to its settled end."""
         try:
             await self._perform(running, runs)
-        except Exception as exc:  # a user's code has more ways in than the body: copies of behaviours, what decides, ...
+        except (Exception, asyncio.CancelledError) as exc:
+            # A user's code has more ways in than the body: copies of behaviours, what decides, where results are kept, ...
+            if isinstance(exc, asyncio.CancelledError) and (running.stopped == ABANDONED or runs.is_torn_down):
+                raise
             logger.exception("What surrounds the run of %s failed, so the run ends as failed", running.claimed.run.key, extra=self._crew.labels)
             await self._end(running, runs, exc)
         finally:
             self._report.left(running)
 
-    async def _end(self, running: Running, runs: Runs, exc: Exception) -> None:
+    async def _end(self, running: Running, runs: Runs, exc: BaseException) -> None:
         runs.free_slot(running)
-        if running.stopped == "lost":
+        if running.stopped in (LOST, ABANDONED):
             return
-        claimed, execution = running.claimed, running.execution
-        wide = claimed.large_payload or (execution is not None and execution.successor_asked)
+        claimed = running.claimed
+        execution = running.execution or self._execution(claimed, self._unrunnable, (), {})
+        outcome = sealed(execution, Outcome(ExecutionState.FAILED, described(exc)))
+        failure = self._failed(claimed, exc)
         is_settled, stands = await self._settle(
-            Settlement(claimed.run, claimed.message_id, Outcome(ExecutionState.FAILED, described(exc)), limit=running.place or claimed.limit, wide=wide)
+            Settlement(claimed.run, claimed.message_id, outcome, limit=running.place or claimed.limit, failure=failure, wide=_is_wide(running))
         )
-        if is_settled and execution is not None and self._witness is not None:
+        if is_settled and running.execution is not None and self._witness is not None:
             self._witness.settled(execution, Decision(ExecutionState.FAILED, exc), None, stands)
+        if is_settled and failure and stands is not None:
+            await self._undertaker.buried(claimed.run)
 
     async def _perform(self, running: Running, runs: Runs) -> None:
         claimed = running.claimed
@@ -93,9 +114,9 @@ class Runner:
             plan = self._plan_of(claimed.function)
             if plan is None:
                 runs.free_slot(running)
-                await self._hand_back(claimed)
+                await self._set_aside(running)
                 return
-            args, kwargs = loads_call(claimed.payload)
+            args, kwargs = self._payloads.loads_call(claimed.payload, claimed.function, claimed.run.key, claimed.run.generation, plan.function)
         except DocketError as exc:  # it cannot be decoded, or the task and the worker's own dependencies do not go together
             await self._conclude_unrunnable(running, exc)
             return
@@ -106,23 +127,63 @@ class Runner:
         if self._left.get(claimed.run.key) == 0:
             await self._conclude(running, execution, Decision(ExecutionState.CANCELLED, again="end"), 0.0)
             return
+        if claimed.blamed and claimed.blamed >= (plan.max_deliveries or self._crew.docket.options.max_deliveries):
+            await self._conclude(running, execution, Decision(ExecutionState.FAILED, _exhausted(execution, claimed.blamed), again="end"), 0.0)
+            return
         resolved = None if plan.trivial else plan.begin(execution)
         if resolved is not None and plan.limits and not await self._passes(running, execution, plan, resolved):
             return
 
+        if claimed.crashes:
+            await Turn(self._crew, running, runs).begin()
+        elif runs.has_suspects:
+            await runs.turn()
         last = self._is_last(claimed.run.key)
         self._report.started(running, execution)
         result, exception, duration = await self._try(running, runs, plan, resolved, args, kwargs)
-        if running.stopped == "lost":
-            logger.warning("Stopped %s: another worker has taken it over", called(execution), extra=self._crew.labels)
+        if running.stopped is not None and await self._goes_elsewhere(running, runs, execution, exception, duration):
             return
         if resolved is None and exception is None and not last:  # most runs: nothing is declared that could say otherwise
             runs.free_slot(running)
             await self._conclude(running, execution, _COMPLETED, duration, result)
             return
+        if isinstance(exception, TypeError) and (changed := _changed(execution)) is not None:  # no other attempt would go better
+            runs.free_slot(running)
+            await self._conclude(running, execution, Decision(ExecutionState.FAILED, changed, again="end"), duration)
+            return
         decision = await self._decide(running, plan, resolved, TaskOutcome(timedelta(seconds=duration), result, exception), last=last)
         runs.free_slot(running)
         await self._conclude(running, execution, decision, duration, result)
+
+    async def _goes_elsewhere(self, running: Running, runs: Runs, execution: Execution[Any], exception: BaseException | None, duration: float) -> bool:
+        """Looks whether a run that was told to stop is another worker's, now or from here on: then nothing that its body did decides anything.
+
+        A body that came to its end, or says what is to follow, although it was told to stop because the worker stops, has its way.
+        """
+        if running.stopped == LOST:
+            logger.warning("Stopped %s: another worker has taken it over", called(execution), extra=self._crew.labels)
+            return True
+        if running.stopped == ABANDONED:
+            logger.warning("%s has come to an end after it was abandoned; that counts for nothing", called(execution), extra=self._crew.labels)
+            return True
+        if running.stopped != HANDED_BACK or exception is None or isinstance(exception, Verdict):
+            return False
+        runs.free_slot(running)
+        is_settled, stands = await self.hand_back(running)
+        if is_settled:
+            self._report.handed_back(running, execution, duration, stands)
+        return True
+
+    async def hand_back(self, running: Running) -> tuple[bool, ExecutionState | None]:
+        """This gives a run to the other workers at once, as though it had not been claimed: same attempt, its place under a limit free.
+
+        It answers whether that could be done, and what stands under the key then.
+        """
+        claimed = running.claimed
+        settlement = Settlement(
+            claimed.run, claimed.message_id, Outcome(ExecutionState.FAILED), again="release", limit=running.place or claimed.limit, wide=_is_wide(running)
+        )
+        return await self._settle(settlement)
 
     async def _is_struck(self, running: Running, runs: Runs, execution: Execution[Any]) -> bool:
         """Looks whether a strike means the run. One that is struck ends here, chain and all, before anything of the user's is called."""
@@ -221,7 +282,7 @@ class Runner:
 
     def _execution(self, claimed: Claimed, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Execution[Any]:
         execution: Execution[Any] = Execution(self._crew.docket, function, args, kwargs, claimed.run.key, None, claimed.attempt, function_name=claimed.function)
-        execution.claimed(claimed, self._crew.options.name)
+        execution.claimed(claimed, self._crew.options.name, self._crew.stopping)
         return execution
 
     def _is_last(self, key: str) -> bool:
@@ -236,7 +297,7 @@ class Runner:
         else:
             assert running.execution is not None
             thread = self._threads.thread(functools.partial(called, running.execution), self._crew.labels)
-            function = plan.function if plan.is_coroutine else functools.partial(thread.call, plan.function)
+            function = plan.function if plan.is_coroutine else functools.partial(thread.call_out, lambda: running.stopped == HANDED_BACK, plan.function)
         if running.stopped is not None:  # told to stop before it began
             raise asyncio.CancelledError
         running.in_body = True
@@ -253,14 +314,31 @@ class Runner:
                         return await resolved.runtime.run(resolved.execution, function, args, {**kwargs, **given})
                     return await function(*args, **kwargs, **given)
                 finally:
-                    running.in_body = False  # what follows is closing, which is not cut short
+                    running.in_body, running.is_over = False, True  # what follows is closing, which is not cut short
         finally:
-            running.in_body = False
+            running.in_body, running.is_over = False, True
+
+    async def _set_aside(self, running: Running) -> None:
+        """Leaves a task that this worker does not know to others, until that has gone on for too long."""
+        claimed, limit = running.claimed, self._crew.docket.options.unknown_task_limit
+        now_us = self._crew.server_now_us()
+        if claimed.unknown_since_us is None or from_us(now_us) - from_us(claimed.unknown_since_us) < limit:
+            await self._hand_back(claimed)
+            return
+        waited = f"no worker has known the task {claimed.function!r} for {limit}; register it on a worker, and run this again from the dead letters"
+        await self._conclude_unrunnable(running, UnknownTask(waited))
 
     async def _hand_back(self, claimed: Claimed) -> None:
         when_us = self._crew.server_now_us() + int(self._strangers.delay(claimed) * 1e6)
         settlement = Settlement(
-            claimed.run, claimed.message_id, Outcome(ExecutionState.FAILED), again="release", when_us=when_us, limit=claimed.limit, wide=claimed.large_payload
+            claimed.run,
+            claimed.message_id,
+            Outcome(ExecutionState.FAILED),
+            again="release",
+            when_us=when_us,
+            limit=claimed.limit,
+            unknown=True,
+            wide=claimed.large_payload,
         )
         await self._settle(settlement)
 
@@ -269,26 +347,41 @@ class Runner:
         payload = None
         if decision.arguments is not None:
             try:
-                payload = dumps_call(*decision.arguments)
-            except NotSerializable as exc:  # the chain goes on as a failure leaves it: with the arguments it had
+                payload = self._payloads.dumps_call(*decision.arguments, execution.function)
+            except (NotSerializable, InvalidArguments) as exc:  # the chain goes on as a failure leaves it: with the arguments it had
                 decision = replace(decision, state=ExecutionState.FAILED, exception=exc, arguments=None)
-        outcome = await self._outcome(execution, decision, result)
+        outcome = sealed(execution, await self._outcome(execution, decision, result))
         settlement = Settlement(
             claimed.run, claimed.message_id, outcome, again=decision.again,
             when_us=None if decision.when is None else to_us(decision.when), attempt=decision.attempt,
             payload=payload,
             limit=running.place or claimed.limit, wide=claimed.large_payload or execution.successor_asked,
         )  # fmt: skip
+        if decision.state is ExecutionState.FAILED and not isinstance(decision.exception, (Snooze, AdmissionBlocked)):
+            settlement.failure = self._failed(claimed, decision.exception)
+        if decision.again == "next" and self._payloads.signs:  # also the arguments it had: a seal is good for one generation
+            settlement.seal = self._payloads.sealing(claimed.function, claimed.run.key, unsealed(claimed.payload) if payload is None else payload)
         is_settled, stands = await self._settle(settlement)
         if is_settled:
             self._report.settled(running, execution, decision, duration, stands)
             if self._witness is not None:
                 self._witness.settled(execution, decision, result, stands)
+            if settlement.failure and decision.again != "retry" and stands is not None:
+                await self._undertaker.buried(claimed.run)
+
+    def _failed(self, claimed: Claimed, exception: BaseException | None) -> bytes:
+        """What a dead letter is to tell of this attempt; nothing where none are kept."""
+        if not self._crew.docket.options.dead_letter_retention:
+            return b""
+        return failed_attempt(claimed, exception, worker=self._crew.options.name, ended_us=self._crew.server_now_us(), reason=reason_of(exception))
 
     async def _settle(self, settlement: Settlement) -> tuple[bool, ExecutionState | None]:
         try:
             return True, await self._lifecycle.settle(settlement)
-        except Exception:  # whatever it was, the others go on
+        except Exception as exc:  # whatever it was, the others go on
+            if isinstance(exc, ServerError) and not settlement.wide:
+                settlement.wide = True  # somebody wrote a successor or a large payload into its record, and more keys are touched than was thought
+                return await self._settle(settlement)
             logger.exception("Settling %s failed; it stays with this worker until its lease lapses", settlement.run.key, extra=self._crew.labels)
             return False, None
 
@@ -298,21 +391,38 @@ class Runner:
             return Outcome(ExecutionState.CANCELLED, (str(exception) or None) if isinstance(exception, Verdict) else None)
         if decision.again == "retry":
             return Outcome(ExecutionState.FAILED, None if isinstance(exception, (Snooze, AdmissionBlocked)) else described(exception))
-        docket, key, generation = self._crew.docket, execution.key, execution.generation
         error = None if exception is None else described(exception)
         try:
-            if exception is not None:
-                remember_traceback(exception)
-                value = dumps_exception(exception)
-            else:
-                value = None if result is None else dumps_value(result)
-            return Outcome(decision.state, error, await store_result(docket, key, generation, value))
+            value = await (kept_result(execution, result) if exception is None else kept_failure(execution, exception))
+            return Outcome(decision.state, error, value)
         except NotSerializable as exc:
             logger.warning("The result of %s is not kept: %s", called(execution), exc, extra=self._crew.labels)
             return Outcome(decision.state, str(exc))
         except Exception as exc:  # the docket's `result_storage`, which is the user's
             logger.exception("The result of %s is not kept", called(execution), extra=self._crew.labels)
             return Outcome(decision.state, error or f"the result is not kept: {described(exc)}")
+
+
+def _changed(execution: Execution[Any]) -> ArgumentsChanged | None:
+    """Looks whether the stored arguments bind to the function at all: it may have changed since they were stored."""
+    try:
+        shape_of(execution.function).check(execution.function_name, execution.args, execution.kwargs)
+    except InvalidArguments as exc:
+        return ArgumentsChanged(str(exc))
+    return None
+
+
+def _exhausted(execution: Execution[Any], deaths: int) -> DeliveriesExhausted:
+    return DeliveriesExhausted(
+        f"{execution.function_name} took down every worker that ran it alone, {deaths} in all, so it is not run again; "
+        "see what those workers left behind (out of memory, a crash in a C extension, os._exit), and raise max_deliveries if they died of something else"
+    )
+
+
+def _is_wide(running: Running) -> bool:
+    """Whether more than its record may have to be touched to settle it."""
+    execution = running.execution
+    return running.claimed.large_payload or (execution is not None and execution.successor_asked)
 
 
 async def _forget_cancellation(running: Running) -> None:

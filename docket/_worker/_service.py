@@ -55,7 +55,7 @@ class Service(ABC):
                     pause = await self.tick()
                 failures = 0
             except RedisUnavailable:
-                await self._crew.store.backend.available(_LOOK_UP)
+                await self._available(_LOOK_UP)
                 # Soon after the connection is back: a lease that is renewed late looks lapsed to the others
                 pause = backoff(failures, min(_LOOK_UP, self._crew.lease_seconds / 8))
                 failures += 1
@@ -64,6 +64,10 @@ class Service(ABC):
                 pause = backoff(failures) + 1
                 failures += 1
             await self._wait(pause)
+
+    async def _available(self, timeout: float) -> bool:
+        """Waits for the connection that the ticks go through."""
+        return await self._crew.store.backend.available(timeout)
 
     def _span(self) -> AbstractContextManager[object]:
         """A duty is of no interest to those who trace tasks; the options can ask for it."""

@@ -33,6 +33,9 @@ _COMMANDS = {
         "workers": ("List live workers.", "docket.cli._workers:workers"),
         "check": ("Say whether everything that waits has a worker that will run it.", "docket.cli._check:check"),
     },
+    "Dead letters": {
+        "dead": ("Look at what failed for good, run it again, or throw it away.", "docket.cli._dead:dead"),
+    },
     "Strikes": {
         "strike": ("Keep tasks from running.", "docket.cli._strikes:strike"),
         "restore": ("Let struck tasks run again.", "docket.cli._strikes:restore"),

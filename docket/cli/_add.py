@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from docket.cli._calls import literal, moment_of, named_arguments
 from docket.cli._durations import duration
 from docket.cli._interrupts import run_until_interrupted
 from docket.cli._options import Connection, as_json, connected, current_directory_first
@@ -21,20 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["add"]
 
 
-def _moment(text: str) -> datetime:
-    """This is an option type for click: a moment in ISO 8601, in local time unless it says otherwise."""
-    try:
-        return datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in {"Z", "z"} else text).astimezone()  # Python 3.10 does not know the Z
-    except (ValueError, OverflowError) as exc:
-        raise click.BadParameter(f"{text!r} is no moment; write 2030-01-31T12:00 (local time), 2030-01-31T12:00Z or 2030-01-31T12:00+02:00") from exc
-
-
 @click.command()
 @click.argument("task")
 @click.argument("values", nargs=-1, metavar="[VALUE]...")
 @click.option("--arg", "-a", "named", multiple=True, metavar="NAME=VALUE", help="An argument by name. Repeatable.")
 @click.option("--in", "delay", type=duration, help="Run it after so long: 250ms, 5s, 10m, 1h, 1d.")
-@click.option("--at", "moment", type=_moment, metavar="TIME", help="Run it at this moment: 2030-01-31T12:00 (local time), 2030-01-31T12:00Z.")
+@click.option("--at", "moment", type=moment_of, metavar="TIME", help="Run it at this moment: 2030-01-31T12:00 (local time), 2030-01-31T12:00Z.")
 @click.option("--key", "-k", help="Its key, under which at most one task stands at a time.  [default: a new one]")
 @click.option("--replace", is_flag=True, help="Take the place of whatever stands under --key.")
 @click.option("--wait", "-w", is_flag=True, help="Wait for its end, and exit as `docket watch` does: 0 completed, 1 failed, 3 cancelled.")
@@ -75,26 +68,8 @@ def add(
     if replace and key is None:
         raise click.UsageError("--replace takes the place of what stands under a key; give --key")
     current_directory_first()
-    call = _Call(task, tuple(map(_literal, values)), _named(named), moment if delay is None else delay, key, replace)
+    call = _Call(task, tuple(map(literal, values)), named_arguments(named), moment if delay is None else delay, key, replace)
     context.exit(run_until_interrupted(_add(connection, call, wait=wait, as_json=as_json)))
-
-
-def _literal(text: str) -> Any:
-    from docket._literals import parse_literal  # late: not needed for help
-
-    return parse_literal(text)
-
-
-def _named(pairs: tuple[str, ...]) -> dict[str, Any]:
-    named: dict[str, Any] = {}
-    for text in pairs:
-        name, sign, value = text.partition("=")
-        if not sign or not name.isidentifier():
-            raise click.BadParameter(f"{text!r} is no argument; write NAME=VALUE, such as order=int:17", param_hint="--arg")
-        if name in named:
-            raise click.BadParameter(f"{name!r} is given twice", param_hint="--arg")
-        named[name] = _literal(value)
-    return named
 
 
 class _Call:

@@ -32,6 +32,7 @@ __all__ = [
     "refuse_memory",
     "run",
     "run_briefly",
+    "trusting",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,15 +50,52 @@ def connecting(command: F) -> F:
     )(command)
 
 
+def trusting(command: F) -> F:
+    """This gives a command `--serializer`, `--accept`, `--signing-keys` and `--require-signatures`, each None (or empty) when not said."""
+    options = (
+        click.option(
+            "--serializer",
+            envvar="DOCKET_SERIALIZER",
+            show_envvar=True,
+            help=f"What writes arguments and results: cloudpickle, json, or module:object.  {default_of(DocketOptions(), 'serializer')}",
+        ),
+        click.option(
+            "--accept",
+            multiple=True,
+            envvar="DOCKET_ACCEPT",
+            show_envvar=True,
+            help="Whose payloads are read, as --serializer names them. Repeatable.  [default: all]",
+        ),
+        click.option(
+            "--signing-keys",
+            envvar="DOCKET_SIGNING_KEYS",
+            show_envvar=True,
+            help="Keys that payloads are signed with: module:list, or env:NAME for a variable with keys separated by commas. The first signs.",
+        ),
+        click.option(
+            "--require-signatures/--no-require-signatures",
+            default=None,
+            envvar="DOCKET_REQUIRE_SIGNATURES",
+            show_envvar=True,
+            help=f"With signing keys, refuse what is not signed.  {default_of(DocketOptions(), 'require_signatures')}",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @dataclass(frozen=True)
 class Connection:
-    """This is where a command was pointed: at which docket, at which Redis, and how."""
+    """This is where a command was pointed: at which docket, at which Redis, and how; and what it trusts."""
 
     not_in_memory: str
     """How the sentence ends that refuses a docket in memory."""
     credential_provider: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What was said of the docket, by flag or by variable; the rest is the code's or has its default."""
+    trust: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What `trusting` was told."""
 
     @asynccontextmanager
     async def open(self, declared: Docket | None = None, tasks: Sequence[str] = ()) -> AsyncGenerator[Docket]:
@@ -67,11 +105,12 @@ class Connection:
         """
         options = dict(self.options)
         DocketOptions(**options)  # for its checks: what is wrong is refused before anything heavy is imported
+        trust = given(**self.trust)
         refuse_memory(options.get("url"), self.not_in_memory)
 
         import anyio  # late, like what follows: heavy, and not needed for help
 
-        from docket._loading import load
+        from docket._loading import load, load_option
         from docket._redis.urls import mask
         from docket.docket import Docket
 
@@ -84,6 +123,7 @@ class Connection:
             functions, declared = loaded.functions, loaded.docket
         if self.credential_provider is not None:
             options["credential_provider"] = load(self.credential_provider)
+        options |= {name: load_option(name, value) for name, value in trust.items()}
         if declared is not None:
             declared.reconfigure(**options)
         docket = declared or Docket(**options)
@@ -101,7 +141,7 @@ class Connection:
 
 
 def connected(not_in_memory: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
-    """This gives a command `--docket`, `--url` and `--credential-provider`, as one `connection: Connection`.
+    """This gives a command `--docket`, `--url`, `--credential-provider` and what `trusting` adds, as one `connection: Connection`.
 
     `not_in_memory` ends the sentence that refuses `memory://...`: "it lives inside one process, and this one ...". Two more options
     are there and not shown: they tell who counts as alive, which few have a reason to change, and those for all commands.
@@ -114,6 +154,7 @@ def connected(not_in_memory: str) -> Callable[[Callable[..., T]], Callable[..., 
         )
         @click.option("--heartbeat-interval", type=duration, envvar="DOCKET_HEARTBEAT_INTERVAL", hidden=True)
         @click.option("--missed-heartbeats", type=click.IntRange(min=1), envvar="DOCKET_MISSED_HEARTBEATS", hidden=True)
+        @trusting
         @functools.wraps(command)
         def with_connection(
             *args: Any,
@@ -124,8 +165,9 @@ def connected(not_in_memory: str) -> Callable[[Callable[..., T]], Callable[..., 
             missed_heartbeats: int | None,
             **others: Any,
         ) -> T:
+            trust = {name: others.pop(name) for name in ("serializer", "accept", "signing_keys", "require_signatures")}
             options = given(name=docket_name, url=url, heartbeat_interval=heartbeat_interval, missed_heartbeats=missed_heartbeats)
-            return command(*args, connection=Connection(not_in_memory, credential_provider, options), **others)
+            return command(*args, connection=Connection(not_in_memory, credential_provider, options, trust), **others)
 
         return with_connection
 

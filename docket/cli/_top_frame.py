@@ -189,7 +189,7 @@ def _sections(view: View, reading: Reading, width: int) -> list[_Section]:
     sections = [
         _running(view, reading, width),
         _workers(reading.workers, reading.now_us, width),
-        _failures(reading.failures, width),
+        _failures(reading.failures, reading.counts.dead_letters, width),
     ]
     if reading.strikes:
         told = f"{len(reading.strikes)} in effect: {', '.join(map(printable, reading.strikes[:_MOST_DRAWN]))}"
@@ -292,7 +292,7 @@ def _knows(worker: WorkerRow) -> str:
     return f"knows {worker.tasks} task{'' if worker.tasks == 1 else 's'}"
 
 
-def _failures(failures: Sequence[Failure], width: int) -> _Section:
+def _failures(failures: Sequence[Failure], dead_letters: int, width: int) -> _Section:
     rows = _table(
         [
             _Column([_time(failure.when_us) for failure in failures], least=8, most=8, style=_DIM),
@@ -305,7 +305,10 @@ def _failures(failures: Sequence[Failure], width: int) -> _Section:
         rest_least=28,
     )
     none = Text("none of late", style=_DIM)
-    return _Section(lambda shown: Text("Last failures", style=_TITLE), rows or [none], 2)
+    title = Text("Last failures", style=_TITLE)
+    if dead_letters:
+        title.append(f"  {_many(dead_letters)} dead letter{'' if dead_letters == 1 else 's'}", _DIM)
+    return _Section(lambda shown: title, rows or [none], 2)
 
 
 @dataclass(frozen=True, slots=True)

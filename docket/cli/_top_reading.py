@@ -67,7 +67,7 @@ class Collector:
 
     def __init__(self, docket: Docket) -> None:
         self._docket = docket
-        self._failed = -1
+        self._failed: tuple[int, int] | None = None
         self._failures: Sequence[Failure] = ()
         self._tasks: dict[str, int] = {}
 
@@ -87,7 +87,7 @@ class Collector:
             next_due_us=await glance.next_due_us() if counts.scheduled else None,
             underway=underway,
             workers=await self._workers(beats, held, rows),
-            failures=await self._last_failures(counts.failed, rows),
+            failures=await self._last_failures((counts.failed, counts.dead_letters), rows),
             strikes=tuple(strike.call_repr() for strike in docket.strike_list.instructions),
         )
 
@@ -100,8 +100,8 @@ class Collector:
         self._tasks |= {instance: len(tasks) for instance, tasks in zip(strangers, known, strict=True)}
         return tuple(WorkerRow(beat.name, beat.seen_us, held.get(beat.instance, 0), self._tasks.get(beat.instance)) for beat in beats)
 
-    async def _last_failures(self, failed: int, rows: int) -> Sequence[Failure]:
-        if failed != self._failed:
+    async def _last_failures(self, failed: tuple[int, int], rows: int) -> Sequence[Failure]:
+        if failed != self._failed:  # or one of them was run again, or thrown away
             self._failures = await self._docket.store.glance.failures(_MOST_ROWS)
             self._failed = failed
         return self._failures[:rows]
@@ -151,6 +151,7 @@ def as_object(docket: Docket, reading: Reading, history: History) -> dict[str, A
         "overdue": counts.overdue,
         "waiting": counts.waiting,
         "running": counts.running,
+        "dead_letters": counts.dead_letters,
         "totals": {total: getattr(counts, total) for total in RATES},
         "per_second": {total: round(history.rate(total) or 0.0, 3) for total in RATES},
         "longest_running": [

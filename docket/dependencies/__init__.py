@@ -9,6 +9,7 @@ from docket.dependencies._cooldown import Cooldown
 from docket.dependencies._cron import Cron
 from docket.dependencies._current import CallArgument, CurrentDocket, CurrentExecution, CurrentWorker, TaskArgument, TaskKey
 from docket.dependencies._debounce import Debounce
+from docket.dependencies._deliveries import MaxDeliveries
 from docket.dependencies._depends import DependencyFunction, Depends
 from docket.dependencies._failures import FailedDependency
 from docket.dependencies._logger import TaskLogger
@@ -51,6 +52,7 @@ __all__ = [
     "FailedDependency",
     "FailureHandler",
     "ForcedRetry",
+    "MaxDeliveries",
     "Perpetual",
     "Progress",
     "RateLimit",

@@ -13,6 +13,7 @@ from docket._signatures import is_async, shape_of
 from docket._threads import Thread
 from docket.dependencies._base import CompletionHandler, Dependency, FailureHandler, RunScope, Runtime
 from docket.dependencies._declarations import Declarations
+from docket.dependencies._deliveries import MaxDeliveries
 from docket.dependencies._exits import Exits
 from docket.dependencies._failures import failure_of
 from docket.dependencies._limits import Limit
@@ -57,6 +58,8 @@ class Plan:
         self.retry: Retry | None = self._template(Retry)
         self.perpetual: Perpetual | None = self._template(Perpetual)
         self.runtime: Runtime | None = self._template(Runtime)
+        self.max_deliveries = next((template.count for template in self.templates if isinstance(template, MaxDeliveries)), None)
+        """How many workers it may take down; None: as many as the docket says."""
         failing, ending = self._template(FailureHandler), self._template(CompletionHandler)
         self.has_handlers = not (isinstance(failing, Retry | None) and isinstance(ending, Perpetual | None))
         """Whether a user's own handlers are to be asked what follows a run."""

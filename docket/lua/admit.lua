@@ -164,7 +164,9 @@ local function set_aside(item, run, verdict)
     end
     redis.call('HSET', item.record, 'parked', limit.identity)
     redis.call('SET', limit.most, verdict.most)
-    redis.call('ZADD', KEYS[4], now_text, limit.identity)
+    if not redis.call('ZSCORE', KEYS[4], limit.identity) then -- else whoever comes would put off the sweep
+      redis.call('ZADD', KEYS[4], now_text, limit.identity)
+    end
   else
     if verdict.promise then
       redis.call('ZADD', verdict.promise.promises, verdict[2], run.generation)

@@ -38,7 +38,7 @@ local function main()
   end
   local head = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
   local wait = ''
-  if head[2] then
+  if head[2] and string.match(head[2], '^%-?%d') then -- `inf` is due at no moment
     wait = string.format('%.0f', tonumber(head[2]) - now)
   end
   return { moved, wait, now_text }

@@ -27,6 +27,9 @@ local function take_back(keys, id, key, generation, limit)
     redis.call('HSET', keys.record, 'state', 'queued', 'delivery', tostring(tonumber(run.delivery) + 1))
     if ARGV[5] ~= '1' then
       redis.call('HINCRBY', keys.record, 'crashes', 1)
+      if run.alone then -- nothing else ran there
+        redis.call('HINCRBY', keys.record, 'blamed', 1)
+      end
     end
   elseif run.state ~= 'queued' then
     return 0

@@ -1,6 +1,7 @@
 -- Runs again what failed or was cancelled: a new run under its key, of its first attempt, with the same arguments and the same trace.
--- KEYS: stream, meta, record, payload, outcome of the run that ended
--- ARGV: now, state channels, ttl_ms, key, generation of the run that ended, token
+-- KEYS: stream, meta, record, payload, outcome of the run that ended, dead letters, the dead letter of that run, which goes
+-- ARGV: now, state channels, ttl_ms, key, generation of the run that ended, token,
+--       generation that was taken for the new run ('': the next one, with the payload as it is), its payload, payload is large ('1')
 -- Replies: {'created', generation, state, when} | {'wrong', state} | {'superseded'} | {'gone'}
 -- Events: state (queued). A repeat (same token) answers as the first time did.
 -- How the other run ended is kept beside the record, for whoever still asks for its result.
@@ -27,9 +28,15 @@ local function main()
     return { 'gone' }
   end
 
-  local generation = redis.call('HINCRBY', KEYS[2], 'generation', 1)
+  local generation = tonumber(ARGV[7]) or redis.call('HINCRBY', KEYS[2], 'generation', 1)
   if not run.beside then
     redis.call('SET', KEYS[5], run.outcome or (ENDS[run.state] .. '0:,'), 'PX', ARGV[3])
+  end
+  if ARGV[7] ~= '' then
+    payload = ARGV[9] == '1' and ARGV[8]
+    run.large = payload and '1'
+    run.payload = not payload and ARGV[8]
+    redis.call('DEL', KEYS[4])
   end
   if payload then
     redis.call('SET', KEYS[4], payload) -- without the expiry it had
@@ -45,6 +52,8 @@ local function main()
   end
   redis.call('DEL', KEYS[3])
   redis.call('HSET', KEYS[3], unpack(fields))
+  redis.call('ZREM', KEYS[6], ARGV[5])
+  redis.call('DEL', KEYS[7])
   announce(ARGV[4], generation, state, { when = now_text })
   return { 'created', generation, state, now_text }
 end

@@ -1,13 +1,19 @@
 -- Makes runs: under keys that are free, under any key when told to replace, or as the successor of the run that asks.
 -- KEYS: stream, queue, meta, then per item its record, and with `wide` also its payload and its successor's payload
 -- ARGV: now, state channels, cancel channel, wake channel, then per item:
---       key, function, when ('' = now), payload, trace, token, replace ('1'), wide ('1'), large ('1'), generation and delivery of the asking run
--- Replies, per item: {'created' | 'exists', generation, state, when} | {'error', message}
+--       key, function, when ('' = now), payload, trace, token, replace ('1'), wide ('1'), large ('1'), generation ('': the next one; else one that
+--       was taken for it), generation and delivery of the asking run
+-- Replies, per item: {'created' | 'exists', generation, state, when} | {'stale'} | {'error', message}
+--       stale: a later run came to stand under the key since the generation was taken. Nothing was done; take another.
 -- Events: state (scheduled, queued; cancelled+superseded for what was replaced), cancel (a running run was replaced), wake
 -- A run that replaces itself sees itself out: it is not told to stop.
 -- A repeat (same token) answers as the first time did.
 --@include run
 --@include wake
+
+local function number_of(item)
+  return item.generation ~= '' and tonumber(item.generation) or redis.call('HINCRBY', KEYS[3], 'generation', 1)
+end
 
 local function create(keys, item, generation, earlier)
   local when = item.when
@@ -47,7 +53,7 @@ local function succeed(keys, item, run)
   if run.next_generation then
     return { 'exists', tonumber(run.next_generation), 'scheduled', run.next_when }
   end
-  local generation = redis.call('HINCRBY', KEYS[3], 'generation', 1)
+  local generation = number_of(item)
   local when = item.when
   if when == '' then
     when = now_text
@@ -82,6 +88,7 @@ local function schedule(keys, item)
     if run.token == item.token then
       return { 'created', tonumber(run.generation), run.state, run.when }
     end
+    local is_stale = item.generation ~= '' and tonumber(item.generation) <= tonumber(run.generation)
     if LIVE[run.state] then
       local own = run.state == 'running' and run.generation == item.own_generation and run.delivery == item.own_delivery
       if own and not item.replace then
@@ -90,8 +97,13 @@ local function schedule(keys, item)
       if not item.replace then
         return { 'exists', tonumber(run.generation), run.state, run.when }
       end
+      if is_stale then
+        return { 'stale' }
+      end
       displace(keys, item, run, own)
       earlier = remembered(run.generation, 'replaced', now_text)
+    elseif is_stale then
+      return { 'stale' }
     else
       earlier = remembered(run.generation, run.state, run.completed_at or '')
       redis.call('DEL', keys.record)
@@ -100,16 +112,16 @@ local function schedule(keys, item)
       end
     end
   end
-  return create(keys, item, redis.call('HINCRBY', KEYS[3], 'generation', 1), earlier)
+  return create(keys, item, number_of(item), earlier)
 end
 
 local function main()
   local replies = {}
   local k = 4
-  for a = 5, #ARGV, 11 do
+  for a = 5, #ARGV, 12 do
     local item = {
       key = ARGV[a], fn = ARGV[a + 1], when = ARGV[a + 2], payload = ARGV[a + 3], trace = ARGV[a + 4], token = ARGV[a + 5],
-      replace = ARGV[a + 6] == '1', large = ARGV[a + 8] == '1', own_generation = ARGV[a + 9], own_delivery = ARGV[a + 10],
+      replace = ARGV[a + 6] == '1', large = ARGV[a + 8] == '1', generation = ARGV[a + 9], own_generation = ARGV[a + 10], own_delivery = ARGV[a + 11],
     }
     local keys = { record = KEYS[k] }
     k = k + 1

@@ -12,6 +12,9 @@ local function main()
   -- Takes nothing away. A server out of memory refuses a script that starts by writing a hash, and striking may be how it is saved.
   redis.call('HDEL', KEYS[1], '')
   local before = redis.call('HGET', KEYS[2], 'strikes') or '0'
+  if not string.match(before, '^%d+$') or #before > 16 then -- somebody wrote over it
+    before = '0'
+  end
   if (redis.call('HGET', KEYS[1], instruction) and 'strike' or 'restore') == verb then
     return { 'unchanged', before, before }
   end

@@ -12,6 +12,7 @@ local function look(k, identity)
     return 1
   end
   redis.call('ZADD', KEYS[2], now_text, identity)
+  lapse(limit)
   let_in(KEYS[1], KEYS[2], limit, tonumber(redis.call('GET', limit.most) or '1'))
   return 1
 end

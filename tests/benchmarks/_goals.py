@@ -186,6 +186,22 @@ GOALS = (
     Goal("backlog of scheduled tasks: snapshot", "backlog", _value("backlog", "snapshot_ms"), " ms", at_most=100),
     Goal("backlog of scheduled tasks: first page of a listing", "backlog", _value("backlog", "page_ms"), " ms", at_most=100),
     Goal(
+        "1,000,000 tasks: the worker's memory grows by",
+        "lasting",
+        _value("lasting", "worker_growth_mb"),
+        " MB",
+        at_most=5,
+        basis=_say_note("lasting", "worker"),
+    ),
+    Goal(
+        "1,000,000 tasks: left in Redis after their time",
+        "lasting",
+        _value("lasting", "redis_growth_kb"),
+        " kB",
+        at_most=500,
+        basis=_say_note("lasting", "left"),
+    ),
+    Goal(
         "a command from the shell, to importing a Redis client and structlog",
         "startup",
         _value("startup", "slowest_to_baseline"),

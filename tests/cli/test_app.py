@@ -95,6 +95,7 @@ def test_an_error_is_one_clear_line_and_exits_1(docket_command: Command):
     [
         ("add", "greet"), ("cancel", "k"), ("clear", "--yes"), ("tasks", "trace"), ("ls",), ("ls", "--json"), ("show", "k"), ("snapshot",),
         ("workers", "ls"), ("workers", "for-task", "greet"), ("check",), ("strike",), ("restore",), ("strikes",), ("watch", "k"),
+        ("dead", "ls"), ("dead", "show", "1"), ("dead", "retry", "--all"), ("dead", "rm", "1"),
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -155,7 +156,11 @@ def modules_of(command: Command, *arguments: str) -> set[str]:
 HEAVY = ({"asyncio"} if sys.version_info >= (3, 11) else set[str]()) | {"anyio", "hiredis", "opentelemetry", "pygments", "redis", "rich", "structlog", "uvloop"}
 
 
-@pytest.mark.parametrize("arguments", [(), ("--help",), ("version",), ("--version",), ("ls", "--help"), ("show", "--help"), ("strike", "--help")], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("--help",), ("version",), ("--version",), ("ls", "--help"), ("show", "--help"), ("strike", "--help"), ("dead", "ls", "--help")],
+    ids=" ".join,
+)
 def test_help_waits_for_nothing_heavy(arguments: tuple[str, ...], docket_command: Command):
     modules = modules_of(docket_command, *arguments)
 
@@ -164,7 +169,7 @@ def test_help_waits_for_nothing_heavy(arguments: tuple[str, ...], docket_command
     assert "docket.docket" not in modules
 
 
-@pytest.mark.parametrize("arguments", [("ls",), ("ls", "--json"), ("add", "greet"), ("check",), ("strikes",)], ids=" ".join)
+@pytest.mark.parametrize("arguments", [("ls",), ("ls", "--json"), ("add", "greet"), ("check",), ("strikes",), ("dead", "ls")], ids=" ".join)
 async def test_a_command_starts_as_soon_as_a_redis_client_can_be_imported(arguments: tuple[str, ...], pointed: Command):
     """That is: within 1.6 times what `import redis.asyncio, structlog` takes. These would each take a tenth of that, or more."""
     modules = modules_of(pointed, *arguments)

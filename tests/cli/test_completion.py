@@ -35,12 +35,14 @@ def test_there_is_none_for_other_shells(docket_command: Command):
 def test_commands_are_completed(docket_command: Command):
     assert answers(docket_command, "s") == ["show", "snapshot", "strike", "strikes"]
     assert answers(docket_command, "workers", "") == ["for-task", "ls"]
+    assert answers(docket_command, "dead", "") == ["ls", "retry", "rm", "show"]
     assert "worker" in answers(docket_command, "wroker", "")  # as though the slip were not there
 
 
 def test_options_and_their_values_are_completed(docket_command: Command):
     assert answers(docket_command, "ls", "--st") == ["--state"]
     assert answers(docket_command, "ls", "--state", "c") == ["completed", "cancelled"]
+    assert answers(docket_command, "dead", "ls", "--reason", "un") == ["undecodable", "unknown"]
     assert answers(docket_command, "--ver") == ["--version"]
 
 

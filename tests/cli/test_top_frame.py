@@ -166,6 +166,13 @@ def test_an_idle_docket_is_a_calm_frame():
     ]
 
 
+@pytest.mark.parametrize(("number", "told"), [(1, "Last failures  1 dead letter"), (1_204, "Last failures  1,204 dead letters"), (0, "Last failures")])
+def test_failures_say_how_many_dead_letters_there_are(number: int, told: str):
+    reading = replace(READING, counts=counts(dead_letters=number))
+
+    assert told in drawn(replace(VIEW, reading=reading), 100, 40)
+
+
 def the_style_of(words: str, view: View) -> str:
     for line in frame(view, 100, 30):
         for part in line.spans:

@@ -1,5 +1,6 @@
 """`docket worker` in a process of its own, with the producer here."""
 
+import asyncio
 import inspect
 import json
 import signal
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
-from docket import Docket, Worker
+from docket import Docket, ExecutionState, Worker
+from docket.cli import _worker
 from docket.cli._worker import worker
 from tests._servers import RedisServer
 from tests.cli._command import MODULE, SCRIPT, Command
@@ -20,6 +23,14 @@ MY_TASKS = """
 import asyncio, logging
 from datetime import timedelta
 
+async def stubborn():
+    while True:
+        try:
+            logging.getLogger(__name__).info("stubborn goes on")
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+
 async def greet(name):
     return f"Hello, {name}"
 
@@ -29,7 +40,7 @@ async def slow():
     logging.getLogger(__name__).info("slow has ended")
     return "ended"
 
-collection = [greet, slow]
+collection = [greet, slow, stubborn]
 """
 
 MY_DOCKET = """
@@ -88,6 +99,62 @@ async def test_a_worker_told_to_stop_finishes_what_it_runs_and_exits_0(
 
         assert "slow has ended" in running.text()
         assert await execution.get_result(timeout=SOON) == "ended"
+
+
+async def test_a_worker_hands_back_what_takes_too_long_and_exits_0(
+    settings: dict[str, str], docket_command: Command, redis_server: RedisServer, docket_name: str
+):
+    async with Docket(name=docket_name, url=redis_server.url) as docket:
+        with docket_command.start("worker", "--tasks", "my_tasks:collection", "--grace-period", "0", env=settings) as running:
+            execution = await docket.add("slow")()
+            running.wait_for("slow has begun")
+
+            assert running.stop(signal.SIGTERM) == 0
+
+        await execution.sync()
+        assert execution.state is ExecutionState.QUEUED
+        assert "slow(){" in running.text() and "(handed back)" in running.text()
+        await docket.cancel(execution.key)
+
+
+async def test_a_worker_is_not_kept_by_a_task_that_does_not_stop(
+    settings: dict[str, str], docket_command: Command, redis_server: RedisServer, docket_name: str
+):
+    async with Docket(name=docket_name, url=redis_server.url) as docket:
+        options = ("--grace-period", "1h", "--cleanup-timeout", "100ms")
+        with docket_command.start("worker", "--tasks", "my_tasks:collection", *options, env=settings) as running:
+            execution = await docket.add("stubborn")()
+            running.wait_for("stubborn goes on")
+
+            running.process.send_signal(signal.SIGTERM)
+            running.wait_for("Shutdown requested")
+            assert running.stop(signal.SIGTERM) == 0
+
+        await execution.sync()
+        assert execution.state is ExecutionState.QUEUED
+        assert "so it is abandoned and its run handed back" in running.text()
+        await docket.cancel(execution.key)
+
+
+def test_what_is_left_is_written_before_a_process_is_ended(monkeypatch: pytest.MonkeyPatch):
+    """In this process, as far as that goes."""
+    done: list[object] = []
+    monkeypatch.setattr("atexit._run_exitfuncs", lambda: done.append("at exit"))
+    monkeypatch.setattr("os._exit", done.append)
+    monkeypatch.setattr(_worker, "run", asyncio.run)
+    monkeypatch.setattr(_worker, "set_up_logging", _nothing_at_once)  # the root logger, and structlog, are pytest's
+    monkeypatch.setattr(Worker, "run", _nothing)
+    monkeypatch.setattr("docket._worker._drain.abandoned", lambda: 1)
+
+    assert CliRunner().invoke(worker, []).exit_code == 0
+
+    assert done == ["at exit", 0]
+
+
+async def _nothing(**settings: object) -> None: ...
+
+
+def _nothing_at_once(*settings: object) -> None: ...
 
 
 async def test_a_worker_until_finished_leaves_when_its_work_is_done(

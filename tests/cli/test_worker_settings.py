@@ -61,6 +61,8 @@ def test_what_is_not_said_is_left_to_its_default(handed: Handed):
         ("--reconnection-delay", "DOCKET_WORKER_RECONNECTION_DELAY", "5", "reconnection_delay", timedelta(seconds=5)),
         ("--minimum-check-interval", "DOCKET_WORKER_MINIMUM_CHECK_INTERVAL", "5s", "minimum_check_interval", timedelta(seconds=5)),
         ("--scheduling-resolution", "DOCKET_WORKER_SCHEDULING_RESOLUTION", "01:30", "scheduling_resolution", timedelta(seconds=90)),
+        ("--grace-period", "DOCKET_WORKER_GRACE_PERIOD", "0", "grace_period", timedelta()),
+        ("--stall-limit", "DOCKET_WORKER_STALL_LIMIT", "1h", "stall_limit", timedelta(hours=1)),
         ("--cleanup-timeout", "DOCKET_WORKER_CLEANUP_TIMEOUT", "0", "cleanup_timeout", timedelta()),
         ("--healthcheck-port", "DOCKET_WORKER_HEALTHCHECK_PORT", "8081", "healthcheck_port", 8081),
         ("--metrics-port", "DOCKET_WORKER_METRICS_PORT", "9090", "metrics_port", 9090),
@@ -71,12 +73,21 @@ def test_what_is_not_said_is_left_to_its_default(handed: Handed):
         ("--missed-heartbeats", "DOCKET_MISSED_HEARTBEATS", "3", "missed_heartbeats", 3),
         ("--result-storage", "DOCKET_RESULT_STORAGE", "a:b", "result_storage", "a:b"),
         ("--credential-provider", "DOCKET_CREDENTIAL_PROVIDER", "a:b", "credential_provider", "a:b"),
+        ("--serializer", "DOCKET_SERIALIZER", "json", "serializer", "json"),
+        ("--accept", "DOCKET_ACCEPT", "json", "accept", ("json",)),
+        ("--signing-keys", "DOCKET_SIGNING_KEYS", "env:KEYS", "signing_keys", "env:KEYS"),
+        ("--no-require-signatures", "DOCKET_REQUIRE_SIGNATURES", "0", "require_signatures", False),
+        ("--max-payload-bytes", "DOCKET_MAX_PAYLOAD_BYTES", "1000", "max_payload_bytes", 1000),
+        ("--max-deliveries", "DOCKET_MAX_DELIVERIES", "3", "max_deliveries", 3),
+        ("--unknown-task-limit", "DOCKET_UNKNOWN_TASK_LIMIT", "2d", "unknown_task_limit", timedelta(days=2)),
+        ("--dead-letter-retention", "DOCKET_DEAD_LETTER_RETENTION", "0", "dead_letter_retention", timedelta()),
+        ("--dead-letter-count", "DOCKET_DEAD_LETTER_COUNT", "100", "dead_letter_count", 100),
     ],
 )
 def test_a_setting_is_a_flag_and_a_variable(flag: str, variable: str, text: str, name: str, value: object, handed: Handed):
     expected = {**STANDARD, "until_finished": False, name: value}
 
-    assert handed(flag, text) == expected
+    assert handed(flag, *([] if flag.startswith("--no-") else [text])) == expected
     assert handed(**{variable: text}) == expected
 
 

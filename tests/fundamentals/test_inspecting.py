@@ -405,7 +405,7 @@ class TestCounting:
         await crowd.docket.add("elsewhere", key="stranger")()
         await eventually(self.is_handed_back(crowd.docket))
 
-        assert await crowd.docket.counts() == Counts(scheduled=5, queued=0, running=2, waiting=1, completed=1, failed=1, cancelled=1, retried=1)
+        assert await crowd.docket.counts() == Counts(scheduled=5, queued=0, running=2, waiting=1, completed=1, failed=1, cancelled=1, retried=1, dead_letters=1)
 
     def is_handed_back(self, docket: Docket) -> Callable[[], Any]:
         async def holds() -> bool:

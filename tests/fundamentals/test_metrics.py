@@ -220,3 +220,15 @@ async def test_gauges_tell_what_waits_and_what_is_struck(docket: Docket, recorde
     assert recorded.total("docket_strikes_in_effect") == 0
     await docket.restore("another")
     await docket.clear()
+
+
+async def test_a_gauge_tells_how_many_dead_letters_there_are(docket: Docket, recorded: Metrics):
+    async def fails() -> None:
+        raise RuntimeError("for good")
+
+    async with at_work(docket):
+        await docket.add(fails)()
+        await eventually(lambda: recorded.of("docket_dead_letters"))
+    async with at_work(docket):
+        await eventually(lambda: recorded.total("docket_dead_letters") == 1)
+        assert recorded.of("docket_dead_letters") == [({"docket.name": docket.name}, 1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -194,21 +195,75 @@ async def test_a_result_that_cannot_be_pickled_does_not_fail_the_task(docket: Do
     assert "cannot be pickled" in str(execution.error)
 
 
-class Unpicklable(Exception):
-    def __init__(self, first: int, second: int) -> None:
-        super().__init__(f"{first} and {second}")  # pickle makes it anew from its one argument, and fails
+class OfItsOwnMaking(Exception):
+    def __init__(self, first: int, second: int, **more: object) -> None:
+        super().__init__(f"{first} and {second}")  # pickle would make it anew from its one argument, and fail
+        self.sum = first + second
+        self.more = more
+
+
+async def test_an_exception_that_is_made_of_other_arguments_than_it_shows_comes_back(docket: Docket, worker: Worker):
+    @docket.task
+    async def job() -> None:
+        raise OfItsOwnMaking(1, 2)
+
+    execution = await job.schedule()
+    await worker.run_until_finished()
+
+    with pytest.raises(OfItsOwnMaking, match="^1 and 2$") as caught:
+        await execution.get_result()
+    assert caught.value.sum == 3
+    assert "raise OfItsOwnMaking(1, 2)" in str(caught.value.__cause__)
 
 
 async def test_an_exception_that_cannot_be_pickled_is_told_in_words(docket: Docket, worker: Worker):
     @docket.task
     async def job() -> None:
-        raise Unpicklable(1, 2)
+        raise OfItsOwnMaking(1, 2, lock=threading.Lock())
 
     execution = await job.schedule()
     await worker.run_until_finished()
 
-    with pytest.raises(Exception, match="Unpicklable: 1 and 2"):
+    with pytest.raises(Exception, match="OfItsOwnMaking: 1 and 2") as caught:
         await execution.get_result()
+    assert type(caught.value) is Exception
+    await execution.sync()
+    assert execution.state is ExecutionState.FAILED
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise ValueError
+
+
+@pytest.mark.parametrize("serializer", ["cloudpickle", "json"])
+async def test_whatever_cannot_be_written_of_an_end_its_state_is_true(docket_name: str, url: str, serializer: str):
+    async with Docket(docket_name, url, serializer=serializer) as docket, Worker(docket) as worker:
+
+        @docket.task
+        async def gives() -> object:
+            return threading.Lock()
+
+        @docket.task
+        async def raises() -> None:
+            raise OfItsOwnMaking(1, 2, lock=threading.Lock())
+
+        @docket.task
+        async def is_mute() -> None:
+            raise Mute(threading.Lock())
+
+        given, raised, mute = await gives.schedule(), await raises.schedule(), await is_mute.schedule()
+        await worker.run_until_finished()
+
+        assert await given.get_result() is None
+        with pytest.raises(Exception, match="OfItsOwnMaking: 1 and 2"):
+            await raised.get_result()
+        with pytest.raises(Exception, match="Mute .which cannot be printed."):
+            await mute.get_result()
+        for execution in (given, raised, mute):
+            await execution.sync()
+        assert [execution.state for execution in (given, raised, mute)] == [ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.FAILED]
+        assert "cannot be" in str(given.error)
 
 
 async def test_a_small_result_goes_when_its_key_is_scheduled_again_and_that_is_said(docket: Docket, worker: Worker):

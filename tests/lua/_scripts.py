@@ -28,6 +28,7 @@ __all__ = ["LARGE", "TTL_MS", "Applicant", "End", "Found", "Gate", "Item", "Lua"
 
 LARGE = b"x" * 100
 """More than may stand in a record."""
+RETENTION_MS = 60_000
 TTL_MS = 60_000
 MINUTE_US = 60_000_000
 TASK_KEYS = ("k", "a", "b", "c", "d")
@@ -50,6 +51,7 @@ class Item:
     replace: bool = False
     wide: bool | None = None
     within: tuple[int | str, int | str] = ("", "")
+    generation: int | str = ""
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,14 @@ class End:
     state: str = "completed"
     again: str = ""
     when: int | str = ""
-    attempt: int = 1
+    attempt: int | str = 1
+    following: int | str = ""
     payload: bytes = b""
     outcome: bytes = b""
     error: str = ""
     wide: bool = False
     limit: str = ""
+    failure: str = ""
 
 
 @dataclass(frozen=True)
@@ -244,7 +248,7 @@ class Lua:
             if mark in arguments:
                 return
             if seen["client_type"] == "lua" and command not in _TOUCHES_NO_KEY:
-                for touched in arguments if command == "DEL" else arguments[:1]:
+                for touched in arguments if command == "DEL" else arguments[1:2] if command == "XGROUP" else arguments[:1]:
                     assert touched in declared, f"{command} touches {touched}, which is not among the KEYS"
 
     # The scripts, as the store calls them
@@ -258,12 +262,12 @@ class Lua:
             if wide:
                 keys += (self.keys.payload(item.key), self.keys.successor(item.key))
             args += (item.key, item.function, item.when, item.payload, item.trace, item.token, "1" if item.replace else "")
-            args += ("1" if wide else "", "1" if large else "", *item.within)
+            args += ("1" if wide else "", "1" if large else "", item.generation, *item.within)
         return await self.run("schedule", keys, self.keys.cancellations, self.keys.wake, *args)
 
     async def claim(self, *deliveries: Delivery, instance: str = "w~1") -> Any:
         """This claims, and answers without the version of what is struck, which it leaves in `struck`."""
-        keys, args = [self.keys.stream, self.keys.waiting, self.keys.meta], list[Any]()
+        keys, args = [self.keys.stream, self.keys.waiting, self.keys.meta, self.keys.leases], list[Any]()
         for delivery in deliveries:
             keys += (self.keys.run(delivery.key), self.keys.payload(delivery.key))
             if delivery.limit:
@@ -273,8 +277,14 @@ class Lua:
         self.struck = int(version)
         return replies
 
+    async def begin(self) -> Any:
+        return await self.run("begin", [self.keys.stream], self.keys.group)
+
+    async def forget(self, instance: str) -> Any:
+        return await self.run("forget", [self.keys.stream], self.keys.group, instance)
+
     async def settle(self, *ends: End, ttl_ms: int = TTL_MS) -> Any:
-        keys, args = [self.keys.stream, self.keys.queue, self.keys.meta, self.keys.waiting, self.keys.failures], list[Any]()
+        keys, args = [self.keys.stream, self.keys.queue, self.keys.meta, self.keys.waiting, self.keys.dead], list[Any]()
         for end in ends:
             large_payload, large_outcome = len(end.payload) > 64, len(end.outcome) > 64
             wide = end.wide or end.again == "next" or large_outcome
@@ -283,9 +293,12 @@ class Lua:
                 keys += (self.keys.payload(end.key), self.keys.successor(end.key), self.keys.outcome(end.key, end.generation))
             if end.limit:
                 keys += self.keys.concurrency(end.limit)
-            args += (end.message, end.key, end.generation, end.delivery, end.state, end.again, end.when, end.attempt, end.payload)
-            args += ("1" if large_payload else "", end.outcome, "1" if large_outcome else "", end.error, "1" if wide else "", end.limit)
-        return await self.run("settle", keys, self.keys.wake, self.keys.group, ttl_ms, *args)
+            if end.failure:
+                keys.append(self.keys.letter(end.generation))
+            args += (end.message, end.key, end.generation, end.delivery, end.state, end.again, end.when)
+            args += (end.following if end.again == "next" else end.attempt, end.payload)
+            args += ("1" if large_payload else "", end.outcome, "1" if large_outcome else "", end.error, "1" if wide else "", end.limit, end.failure)
+        return await self.run("settle", keys, self.keys.wake, self.keys.group, ttl_ms, RETENTION_MS, *args)
 
     async def admit(self, *applicants: Applicant, instance: str = "w~1") -> Any:
         """This applies, and checks that a run that may not pass now has a place in nothing, and one that is set aside is nobody's."""
@@ -355,10 +368,14 @@ class Lua:
         keys = [spell.stream, spell.queue, spell.waiting, spell.run(key), *(spell.concurrency(line) if line else ())]
         return await self.run("reschedule", keys, spell.wake, key, generation, next(_tokens) if token is None else token, when, line)
 
-    async def retry(self, *, generation: int = 1, key: str = "k", token: int | None = None) -> Any:
+    async def number(self, count: int) -> int:
+        return await self.run("number", [self.keys.stream, self.keys.meta], count)
+
+    async def retry(self, *, generation: int = 1, key: str = "k", token: int | None = None, following: int | str = "", payload: bytes = b"") -> Any:
         spell = self.keys
-        keys = [spell.stream, spell.meta, spell.run(key), spell.payload(key), spell.outcome(key, generation)]
-        return await self.run("retry", keys, TTL_MS, key, generation, next(_tokens) if token is None else token)
+        keys = [spell.stream, spell.meta, spell.run(key), spell.payload(key), spell.outcome(key, generation), spell.dead, spell.letter(generation)]
+        large = "1" if len(payload) > 64 else ""
+        return await self.run("retry", keys, TTL_MS, key, generation, next(_tokens) if token is None else token, following, payload, large)
 
     async def clear(self, *items: Found, newest: int = 1000, token: int | None = None, ttl_ms: int = TTL_MS) -> Any:
         keys, args = [self.keys.stream, self.keys.queue, self.keys.meta, self.keys.waiting], list[Any]()
@@ -388,6 +405,9 @@ class Lua:
         number: int | str = "",
     ) -> Any:
         return await self.run("progress", [self.keys.run(key)], key, *run, add, total, "" if note is None else "1", note or "", number)
+
+    async def suspect(self, key: str, generation: int, delivery: int, *, alone: bool = True) -> Any:
+        return await self.run("suspect", [self.keys.run(key)], generation, delivery, "1" if alone else "")
 
     # What stands there
 

@@ -18,7 +18,7 @@ async def test_a_queued_run_becomes_running(lua: Lua):
     [reply] = await lua.claim(delivery)
 
     started = reply[6]
-    assert reply == [b"claimed", 1, b"send", b"args", b"", b"5", started, b"1", b"0", b"t", b""]
+    assert reply == [b"claimed", 1, b"send", b"args", b"", b"5", started, b"t"]
     record = await lua.record()
     assert (record["state"], record["delivery"], record["worker"], record["started_at"]) == ("running", "1", "w~1", started.decode())
     assert lua.events == [StateChange("k", 1, ExecutionState.RUNNING, 5, worker="w", started_us=int(started), completed_us=None, error=None)]
@@ -50,7 +50,7 @@ async def test_each_claim_raises_the_delivery_number(lua: Lua):
 
     [reply] = await lua.claim(*await lua.read())
 
-    assert (reply[1], reply[7]) == (2, b"2")
+    assert (reply[1], reply[8]) == (2, b"2")
 
 
 async def test_another_worker_is_refused_a_running_run(lua: Lua):
@@ -59,6 +59,34 @@ async def test_another_worker_is_refused_a_running_run(lua: Lua):
     [reply] = await lua.claim(delivery, instance="w~2")
 
     assert reply == [b"refused", b"running"]
+
+
+async def test_an_entry_that_was_taken_back_before_it_was_claimed_is_refused_and_the_run_waits_under_another(lua: Lua):
+    await lua.schedule(Item())
+    [late] = await lua.read()
+    await lua.reclaim(late)
+
+    [reply] = await lua.claim(late)
+
+    assert reply == [b"refused", b"taken back"]
+    assert (await lua.record())["state"] == "queued"
+    [again] = await lua.read(instance="w~2")
+    assert (await lua.claim(again, instance="w~2"))[0][:2] == [b"claimed", 1]
+
+
+async def test_a_place_that_is_kept_for_an_entry_stays_when_it_was_taken_back(lua: Lua):
+    [holder] = await lua.running(Item(key="a"))
+    await lua.admit(Applicant(holder, (places(1),)))
+    [waiter] = await lua.running(Item(key="b"))
+    await lua.admit(Applicant(waiter, (places(1),)))
+    await lua.settle(End(holder.message_id, holder.generation, key="a", limit="f"))
+    [late] = await lua.read()
+    await lua.reclaim(late)
+
+    [reply] = await lua.claim(late)
+
+    assert reply == [b"refused", b"taken back"]
+    assert list(await lua.holders()) == [str(late.generation)]
 
 
 async def refused(lua: Lua, why: bytes) -> None:

@@ -40,7 +40,7 @@ async def test_a_running_run_is_queued_again_and_its_crash_counted(lua: Lua, lap
     assert lua.events == [StateChange("k", 1, QUEUED, 5, None, None, None, None)]
     assert await lua.pending() == []
     [reply] = await lua.claim(*await lua.read(instance="w~2"), instance="w~2")
-    assert (reply[0], reply[1], reply[3], reply[8]) == (b"claimed", 3, LARGE, b"1")
+    assert (reply[0], reply[1], reply[3], reply[9]) == (b"claimed", 3, LARGE, b"1")
 
 
 async def test_after_the_first_call_the_lease_stands_at_zero_and_cannot_be_renewed(lua: Lua):

@@ -35,7 +35,7 @@ async def test_what_failed_or_was_cancelled_runs_again_as_a_new_run(lua: Lua, st
         assert await lua.store.backend.call("PTTL", lua.keys.run("k")) == -1
     [entry] = await lua.read()
     [reply] = await lua.claim(entry)
-    assert (entry.generation, reply[0], reply[1], reply[7]) == (2, b"claimed", 1, b"1")
+    assert (entry.generation, reply[0], reply[1], len(reply)) == (2, b"claimed", 1, 8)
 
 
 async def test_work_that_was_cancelled_before_it_began_runs_too(lua: Lua):
@@ -135,3 +135,13 @@ async def test_a_bad_record_is_an_error(lua: Lua):
         await lua.retry()
 
     await lua.mend()
+
+
+async def test_its_dead_letter_goes(lua: Lua):
+    [run] = await lua.running(Item())
+    await lua.settle(End(run.message_id, 1, state="failed", failure="{1}"))
+
+    assert (await lua.retry())[0] == b"created"
+
+    assert await lua.store.letters.count() == 0
+    assert await lua.exists(lua.keys.letter(1)) == 0

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from docket._messages import loads_netstrings
 from docket._store.records import Delivery, StateChange
 from docket.states import ExecutionState
 from tests.lua._scripts import LARGE, TTL_MS, Applicant, End, Item, Lua, places
@@ -204,6 +203,42 @@ async def test_a_batch_of_bad_records_only_acknowledges_nothing(lua: Lua):
     await lua.mend("a")
 
 
+@pytest.mark.parametrize(("again", "spoilt"), [("", "dead"), ("next", "queue"), ("retry", "queue")])
+async def test_what_fails_on_the_way_keeps_its_entry_so_that_it_is_not_lost(lua: Lua, again: str, spoilt: str):
+    message = await start(lua)
+    later = await lua.now_us() + HOUR_US
+    end = End(message, 1, state="failed", again=again, when=later if again else "", outcome=OUTCOME, wide=True, failure="" if again else "{}")
+    key = {"dead": lua.keys.dead, "queue": lua.keys.queue}[spoilt]
+    await lua.store.backend.call("SET", key, "neither set nor list", "PX", 60_000)
+
+    [reply] = await lua.settle(end)
+
+    assert reply[0] == b"error"
+    assert [entry.message_id for entry in await lua.pending()] == [message]
+    assert (await lua.record())["state"] == "running"
+    await lua.store.backend.call("DEL", key)
+    [reply] = await lua.settle(end)
+    assert reply[0] == b"settled"
+    assert await lua.pending() == []
+
+
+@pytest.mark.parametrize("field", ["when", "worker", "started_at"])
+async def test_a_record_without_one_of_its_fields_is_settled_and_so_are_those_beside_it(lua: Lua, field: str):
+    runs = await lua.running(Item("a"), Item("b"))
+    await lua.store.backend.call("HDEL", lua.keys.run("a"), field)
+
+    replies = await lua.settle(*(End(run.message_id, run.generation, key=run.key) for run in runs))
+
+    assert replies == [[b"settled", b"completed"]] * 2
+
+
+async def test_a_record_without_its_due_time_is_tried_again(lua: Lua):
+    message = await start(lua)
+    await lua.store.backend.call("HDEL", lua.keys.run("k"), "when")
+
+    assert await lua.settle(End(message, 1, state="failed", again="retry", attempt=2)) == [[b"settled", b"queued"]]
+
+
 @pytest.mark.parametrize("large", [False, True], ids=["a successor", "a large payload"])
 async def test_a_narrow_end_of_a_run_that_needs_more_keys_is_an_error_and_loses_nothing(lua: Lua, large: bool):
     message = await start(lua, Item(payload=LARGE if large else b"p"))
@@ -254,6 +289,22 @@ async def test_a_release_leaves_attempt_and_due_time_as_they_were(lua: Lua):
     record = await lua.record()
     assert record["when"] == "7"
     assert "attempt" not in record
+
+
+async def test_who_released_a_run_has_no_more_say_in_it_also_before_another_claims_it(lua: Lua):
+    message = await start(lua)
+    release = End(message, 1, state="failed", again="release")
+    assert await lua.settle(release) == [[b"settled", b"queued"]]
+
+    assert await lua.settle(release, End(message, 1)) == [[b"settled", b"queued"], [b"settled", b"queued"]]  # repeats, by what they name
+
+    assert (await lua.record())["delivery"] == "2"
+    [again] = await lua.read()
+    [reply] = await lua.claim(again)
+    assert reply[:2] == [b"claimed", 3]
+    standing = await lua.record()
+    assert await lua.settle(End(message, 1)) == [[b"settled", b"running"]]  # by what it names a repeat, of what was long ago
+    assert await lua.record() == standing
 
 
 @pytest.mark.parametrize("later", [False, True], ids=["now", "later"])
@@ -314,7 +365,7 @@ async def test_a_successor_goes_live_when_its_run_ends(lua: Lua, again: str, bef
     assert not [name for name in await lua.record() if name.startswith("next_")]
     [claimed] = await lua.claim(*await lua.read())
     assert claimed[2:6] == [b"next", after, b"1" if after.startswith(LARGE) else b"", b"3"]
-    assert claimed[9] == b"trace of the next"
+    assert claimed[7] == b"trace of the next"
     assert await lua.get(lua.keys.payload("k")) == (after if len(after) > 64 else None)
 
 
@@ -578,43 +629,3 @@ async def test_what_is_superseded_or_gone_is_not_counted(lua: Lua):
     await lua.settle(End(message, 1), End(b"1-1", 7, key="a"))
 
     assert await totals(lua) == {"completed": 0, "failed": 0, "cancelled": 0, "retried": 0}
-
-
-async def listed(lua: Lua) -> list[list[bytes]]:
-    return [loads_netstrings(written) for written in await lua.store.backend.call("LRANGE", lua.keys.failures, 0, -1)]
-
-
-async def test_failures_are_listed_in_short_the_last_one_first(lua: Lua):
-    a, b, c, d = await lua.running(Item("a"), Item("b"), Item("c"), Item("d"))
-    ends = [
-        End(a.message_id, a.generation, key="a", state="failed", outcome=b"f5:Ouch!,", error="Ouch!"),
-        End(b.message_id, b.generation, key="b", state="failed", again="next", outcome=b"f5:Ouch!,", error="Ouch!" * 100),
-        End(c.message_id, c.generation, key="c", state="failed", again="retry", attempt=2, error="Ouch!"),
-        End(d.message_id, d.generation, key="d"),
-    ]
-
-    await lua.settle(*ends)
-    await lua.settle(*ends)
-
-    later, earlier = await listed(lua)
-    assert earlier[1:] == [b"a", b"f", b"w~1", b"1", b"Ouch!"]
-    assert later[1:] == [b"b", b"f", b"w~1", b"1", b"Ouch!" * 40]
-    assert earlier[0] == (await lua.record("a"))["completed_at"].encode()
-
-
-async def test_of_many_failures_the_last_twenty_are_listed(lua: Lua):
-    await lua.schedule(Item())
-    for number in range(30):
-        [entry] = await lua.read()
-        await lua.claim(entry)
-        await lua.settle(End(entry.message_id, entry.generation, state="failed", again="next", outcome=b"f5:Ouch!,", error=f"Ouch {number}!"))
-
-    assert [failure[-1].decode() for failure in await listed(lua)] == [f"Ouch {number}!" for number in range(29, 9, -1)]
-
-
-async def test_where_nothing_is_kept_no_failure_is_listed(lua: Lua):
-    message = await start(lua)
-
-    await lua.settle(End(message, 1, state="failed", outcome=b"f5:Ouch!,", error="Ouch!"), ttl_ms=0)
-
-    assert await listed(lua) == []

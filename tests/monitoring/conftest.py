@@ -25,7 +25,7 @@ COUNTED = (
     *("docket_tasks_started_total", "docket_tasks_completed_total", "docket_tasks_succeeded_total", "docket_tasks_failed_total"),
     *("docket_tasks_retried_total", "docket_tasks_perpetuated_total", "docket_tasks_stricken_total", "docket_tasks_superseded_total"),
     *("docket_tasks_redelivered_total", "docket_task_duration_seconds_count", "docket_task_punctuality_seconds_count"),
-    *("docket_schedule_depth", "docket_strikes_in_effect", "docket_cache_size"),
+    *("docket_schedule_depth", "docket_strikes_in_effect", "docket_dead_letters", "docket_cache_size"),
 )
 """What is more than zero once everything has happened that the worker can do while Redis is there."""
 

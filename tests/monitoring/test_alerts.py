@@ -30,7 +30,7 @@ def name_of(rule: dict[str, Any]) -> str:
 def test_it_says_what_an_operator_wants_to_be_told():
     assert {rule["alert"] for rule in ALERTS} >= {
         *("DocketWithoutWorkers", "DocketNothingStarts", "DocketWorkIsLate", "DocketQueueGrows", "DocketTaskFails"),
-        *("DocketRedeliveries", "DocketRedisDisruptions", "DocketStrikesForgotten"),
+        *("DocketRedeliveries", "DocketRedisDisruptions", "DocketStrikesForgotten", "DocketDeadLettersGrew"),
     }
 
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 import redis.exceptions
 
-from docket._redis.errors import OUTAGE_REPLIES, in_doubt, reply_error, translate, unavailable
+from docket._redis.errors import OUTAGE_REPLIES, holds_everybody_up, in_doubt, reply_error, translate, unavailable
 from docket.errors import InDoubt, RedisUnavailable, ServerError
 
 
@@ -53,6 +53,22 @@ def test_a_broken_connection_is_unavailable(error: Exception):
 
     assert type(translated) is RedisUnavailable
     assert (str(error) or type(error).__name__) in str(translated)
+
+
+@pytest.mark.parametrize(
+    ("error", "everybody"),
+    [
+        (redis.exceptions.ReadOnlyError("You can't write against a read only replica."), True),
+        (redis.exceptions.BusyLoadingError("loading"), True),
+        (redis.exceptions.ResponseError("MISCONF Errors writing to the AOF file"), True),
+        (redis.exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), False),
+        (redis.exceptions.ResponseError("MOVED 3999 127.0.0.1:6381"), False),
+        (redis.exceptions.ResponseError("WRONGTYPE Operation against a key"), False),
+        (redis.exceptions.ResponseError("BUSYGROUP Consumer Group name already exists"), False),
+    ],
+)
+def test_what_keeps_everybody_from_renewing_is_known(error: Exception, everybody: bool):
+    assert holds_everybody_up(str(error), type(error).__name__) is everybody
 
 
 def test_what_nobody_expects_is_a_server_error():

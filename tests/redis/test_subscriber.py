@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from docket._redis import subscriber as messages
 from docket._redis.backend import Backend
 from docket.errors import ServerError
+from tests._busy import busy
 from tests._proxy import Proxy, running_proxy
 from tests._servers import RedisServer
 from tests._waiting import eventually
@@ -362,3 +363,30 @@ async def test_nothing_is_sent_over_a_connection_that_has_gone(link: Backend, ca
 
     await link.call("PUBLISH", "d", "one")
     await eventually(lambda: ear.messages == [b"one"])
+
+
+async def test_a_server_that_takes_no_subscriptions_now_is_asked_again_with_growing_pauses(
+    new_server: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+):
+    """It runs somebody's script that does not end."""
+    server = new_server("--lua-time-limit", "10")
+    waited: list[int] = []
+
+    def backoff(attempt: int) -> float:
+        waited.append(attempt)
+        return 0.01
+
+    monkeypatch.setattr(messages, "backoff", backoff)
+    first, second = Ear(), Ear()
+    async with opened(server.url) as link:
+        assert await link.subscriber.add("first", first)
+        async with busy(server):
+            adding = asyncio.create_task(link.subscriber.add("second", second))
+            await eventually(lambda: waited[-1:] >= [2])
+            assert not adding.done()
+        assert await adding
+        assert waited[:3] == [0, 1, 2]  # the first time, it had answered on that connection before
+        assert first.interruptions == 1
+        await link.call("PUBLISH", "first", "one")
+        await link.call("PUBLISH", "second", "two")
+        await eventually(lambda: (first.messages, second.messages) == ([b"one"], [b"two"]))

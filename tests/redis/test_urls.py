@@ -77,6 +77,9 @@ async def test_an_option_that_redis_py_does_not_take_is_refused(url: str):
         "redis://:pa?s3cret@localhost/0",
         "redis://:pa#s3cret@localhost:x/0",
         "redis://u:s3cret/x@localhost/0",
+        "redis://u:12/s3cret@localhost/0",
+        "redis://u:12#s3cret@localhost/0",
+        "redis://u:12?s3cret@localhost/0",
         "redis://localhost/0?password=s3cret",
         "rediss://localhost/0?username=jane&password=s3cret&db=1",
         "rediss://localhost/0?ssl_password=s3cret",
@@ -93,7 +96,7 @@ def test_credentials_are_shown_nowhere(url: str):
     try:
         shown = parse(url).shown
     except InvalidURL as exc:
-        shown = f"{exc} {exc.__cause__} {exc.__context__ if not exc.__suppress_context__ else ''}"
+        shown = f"{exc} {exc.__cause__} {exc.__context__}"
     assert "s3cret" not in shown
     assert "jane" not in shown
 

@@ -46,5 +46,6 @@ def end(
     value: bytes | None = None,
     again: str | None = None,
     wide: bool = False,
+    failure: bytes = b"",
 ) -> Settlement:
-    return Settlement(claimed.run, claimed.message_id, Outcome(state, error, value), again=again, wide=wide or claimed.large_payload)
+    return Settlement(claimed.run, claimed.message_id, Outcome(state, error, value), again=again, wide=wide or claimed.large_payload, failure=failure)

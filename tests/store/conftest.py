@@ -15,8 +15,9 @@ from tests._servers import RedisServer
 
 @pytest.fixture
 async def store(docket_name: str, url: str) -> AsyncIterator[Store]:
-    """This is an open store with its consumer group, on both backends."""
-    store = await Store.open(docket_name, url, execution_ttl=timedelta(minutes=1), clock=SYSTEM)
+    """This is an open store with its consumer group, on both backends. It keeps three dead letters, for a minute."""
+    minute = timedelta(minutes=1)
+    store = await Store.open(docket_name, url, execution_ttl=minute, clock=SYSTEM, dead_letter_retention=minute, dead_letter_count=3)
     await store.delivery.ensure_group()
     yield store
     await store.aclose()

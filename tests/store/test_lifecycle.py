@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from docket._clock import SYSTEM
 from docket._store import Store
 from docket._store.records import Claimed, Delivery, Order, Ordered, Outcome, Refused, RunId, Settlement
-from docket.errors import InvalidSchedule, NotEntered, ServerError
+from docket.errors import InDoubt, InvalidSchedule, NotEntered, ServerError
 from docket.states import ExecutionState
+from tests.store._interleaving import after_command
 from tests.store._work import INSTANCE, end, fetch, order, soon, start
 
 
@@ -63,6 +65,17 @@ async def test_many_orders_go_out_in_pieces_and_are_answered_in_order(store: Sto
 
     assert [answer.generation for answer in answers if isinstance(answer, Ordered)] == list(range(1, number + 1))
     assert pieces == ([2, 2, 1] if payload else [200, 200, 50])
+
+
+async def test_orders_that_are_refused_together_each_learn_why(store: Store, monkeypatch: pytest.MonkeyPatch):
+    async def refuses(name: str, keys: Any, args: Any) -> Any:
+        raise ServerError("not like this")
+
+    monkeypatch.setattr(store.backend, "script", refuses)
+
+    answers = await store.lifecycle.schedule_many([order(f"k{number}") for number in range(500)])
+
+    assert {str(answer) for answer in answers} == {"not like this"}
 
 
 async def test_no_orders_have_no_answers(store: Store):
@@ -255,6 +268,23 @@ async def test_with_no_time_to_live_nothing_is_left(docket_name: str, url: str):
 
     assert await store.inspection.load("k") is None
     assert await store.lifecycle.settle(end(claimed)) is None
+    await store.aclose()
+
+
+@pytest.mark.parametrize("again", [None, "end"])
+async def test_with_no_time_to_live_a_repeat_after_a_lost_reply_answers_what_it_did(
+    docket_name: str, url: str, monkeypatch: pytest.MonkeyPatch, again: str | None
+):
+    store = await Store.open(docket_name, url, execution_ttl=timedelta(0), clock=SYSTEM)
+    await store.delivery.ensure_group()
+    claimed = await start(store)
+
+    async def the_reply_is_lost() -> None:
+        raise InDoubt("lost")
+
+    after_command(monkeypatch, store, "settle", the_reply_is_lost)
+
+    assert await store.lifecycle.settle(end(claimed, ExecutionState.FAILED, again=again)) is ExecutionState.FAILED
     await store.aclose()
 
 

@@ -195,6 +195,28 @@ async def test_an_order_that_never_left_was_not_written(far_store: Store, proxy:
     await proxy.start()
 
 
+@pytest.mark.parametrize("how", ["one by one", "at once"])
+async def test_however_many_wait_together_nobody_learns_of_an_outage_later_than_one_would(
+    docket_name: str, new_server: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch, how: str
+):
+    monkeypatch.setattr(lifecycle, "SCHEDULE_PATIENCE", 0.5)
+    server = new_server()
+    store = await Store.open(docket_name, server.url, execution_ttl=timedelta(0), clock=SYSTEM)
+    server.kill()
+    await eventually(lambda: not store.backend.is_connected)
+    orders = [order(f"k{number}") for number in range(2_000)]
+    began = time.monotonic()
+
+    if how == "at once":
+        answers = await store.lifecycle.schedule_many(orders)
+    else:
+        answers = await asyncio.gather(*map(store.lifecycle.schedule, orders), return_exceptions=True)
+
+    assert time.monotonic() - began < 2  # in turns, ten batches would take five seconds, or two and a half
+    assert {type(answer) for answer in answers} == {RedisUnavailable}
+    await store.aclose()
+
+
 async def test_a_short_outage_is_not_noticed(far_store: Store, proxy: Proxy):
     await proxy.stop()
     await eventually(lambda: far_store.backend.connected_for() == 0)
@@ -403,12 +425,14 @@ async def test_on_a_full_server_limits_let_work_through(full: FullServer):
     limits = (Requirement("cooldown", "f", "1"), Requirement("concurrency", "f", "1"))
 
     assert (await store.limits.admit(Applicant(one.run, one.message_id, limits, 60_000_000))).word == "admitted"
+    await store.limits.hold([("f", one.run.generation)], 60_000_000)
+    assert (await store.limits.admit(Applicant(two.run, two.message_id, limits[1:], 60_000_000))).word == "parked"
     await store.limits.hold([("f", one.run.generation)], -1)
-    assert (await store.limits.admit(Applicant(two.run, two.message_id, limits[1:], 60_000_000))).word == "admitted"
-    await store.limits.hold([("f", two.run.generation)], 60_000_000)
-    [queued] = await store.lifecycle.claim(INSTANCE, await fetch(store))
-    assert isinstance(queued, Claimed)
+    assert await store.limits.sweep(2**53) == 1
+    [queued, let_in] = await store.lifecycle.claim(INSTANCE, await fetch(store))
+    assert isinstance(queued, Claimed) and isinstance(let_in, Claimed)
+    assert (await store.limits.admit(Applicant(let_in.run, let_in.message_id, limits[1:], 60_000_000))).word == "admitted"
     assert (await store.limits.admit(Applicant(queued.run, queued.message_id, limits[1:], 60_000_000))).word == "parked"
-    await store.limits.hold([("f", two.run.generation)], -1)
+    await store.limits.hold([("f", let_in.run.generation)], -1)
     assert await store.limits.sweep(2**53) == 1
     assert await store.delivery.contended() == 0

@@ -363,7 +363,7 @@ async def test_a_jump_takes_no_place_away_from_who_holds_it(timed: Docket, clock
         waiting = await print_letter.schedule(1)
         await eventually(lambda: is_parked(timed))
         clock.advance(days=3)
-        third = await print_letter.schedule(1)  # who asks for a place looks whose has lapsed
+        third = await print_letter.schedule(1)
 
         await eventually(lambda: is_parked(timed, 2))
         assert at_once == [1]

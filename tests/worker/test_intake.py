@@ -8,17 +8,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Container
 from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from docket import Docket, ExecutionState, Worker
-from docket._store.records import Claimed, Outcome, Settlement
+from docket._store.records import Claimed, Delivery, Outcome, Settlement
+from docket._worker import _intake
 from docket._worker._crew import Crew
 from docket._worker._intake import Intake
 from docket._worker._runs import Running, Runs
-from docket.errors import RedisUnavailable
+from docket.errors import RedisUnavailable, ServerError
 from tests._servers import RedisServer
 from tests._waiting import eventually
 from tests.worker._hands import SOON, at_work, claim, crew_of, fetch, lasts, read_all, record, report_of
@@ -27,8 +30,10 @@ from tests.worker._hands import SOON, at_work, claim, crew_of, fetch, lasts, rea
 class Stage:
     """A crew and an intake whose runs end when they are told to."""
 
-    def __init__(self, docket: Docket, *, concurrency: int = 10, finished: Callable[[], bool] | None = None) -> None:
-        self.crew: Crew = crew_of(docket, name="worker-1", concurrency=concurrency, reconnection_delay=lasts(50), minimum_check_interval=lasts(20))
+    def __init__(self, docket: Docket, *, concurrency: int = 10, finished: Callable[[], bool] | None = None, lease: timedelta = timedelta(minutes=5)) -> None:
+        self.crew: Crew = crew_of(
+            docket, name="worker-1", concurrency=concurrency, reconnection_delay=lasts(50), minimum_check_interval=lasts(20), redelivery_timeout=lease
+        )
         self.begun: list[str] = []
         self.curtain = asyncio.Event()
         self.runs = Runs(concurrency, self._perform)
@@ -171,6 +176,64 @@ async def test_entries_that_a_broken_read_left_are_found_again(docket: Docket):
     await stage.end()
 
 
+async def test_entries_whose_claim_was_refused_are_looked_for_after_a_pause_also_where_somebody_looked_meanwhile(
+    docket: Docket, monkeypatch: pytest.MonkeyPatch
+):
+    stage = Stage(docket)
+    pauses: list[int] = []
+
+    def backoff(failures: int) -> float:
+        pauses.append(failures)
+        stage.intake._unsure = False  # as the search leaves it, which passes over what is being claimed
+        return -0.99
+
+    async def refuse(*args: object, **kwargs: object) -> None:
+        raise ServerError("WRONGTYPE")
+
+    monkeypatch.setattr(_intake, "backoff", backoff)
+    monkeypatch.setattr(docket.store.lifecycle, "claim", refuse)
+    for _ in range(3):
+        stage.runs.reserve(1)
+        await stage.intake._claim(stage.crew.instance, [Delivery(b"1-1", "k", 1)])
+        assert stage.intake._unsure
+
+    assert pauses == [0, 1, 2]
+    assert stage.runs.free == 10
+
+
+async def test_entries_that_a_lost_read_is_handed_after_it_was_looked_for_them_are_found_soon(docket: Docket, monkeypatch: pytest.MonkeyPatch):
+    stage, delivery = Stage(docket), docket.store.delivery
+    read, pending, looks = delivery.read, delivery.pending, 0
+    await docket.add(task, key="stray")()
+    await fetch(docket, stage.crew.instance)
+
+    async def break_once(*args: Any) -> list[Delivery]:
+        monkeypatch.setattr(delivery, "read", read)
+        raise RedisUnavailable("lost")
+
+    async def look(instance: str, *, beyond: Container[bytes] = ()) -> list[Delivery]:
+        nonlocal looks
+        looks += 1
+        return [] if looks == 1 else await pending(instance, beyond=beyond)  # the server has not come upon the read the first time
+
+    monkeypatch.setattr(_intake, "STRAY_LOOKS", 0.05)
+    monkeypatch.setattr(delivery, "read", break_once)
+    monkeypatch.setattr(delivery, "pending", look)
+    async with stage.playing():
+        await eventually(lambda: stage.begun == ["stray"])
+    await stage.end()
+
+
+async def test_entries_that_nobody_knows_of_are_found_within_a_lease(docket: Docket):
+    stage = Stage(docket, lease=lasts(200))
+    await docket.add(task, key="stray")()
+    await fetch(docket, stage.crew.instance)
+
+    async with stage.playing():
+        await eventually(lambda: stage.begun == ["stray"])
+    await stage.end()
+
+
 async def test_they_are_found_behind_however_many_that_are_held(docket: Docket):
     stage = Stage(docket, concurrency=1000)
     await docket.add_many(docket.call(task, key=f"k{number}")() for number in range(450))
@@ -189,10 +252,11 @@ async def test_they_are_found_behind_however_many_that_are_held(docket: Docket):
 
 @pytest.mark.only_server("whose answers take a while")
 async def test_a_claim_that_breaks_while_a_read_or_a_search_is_under_way_is_not_forgotten(docket: Docket):
-    intake = Stage(docket).intake
+    stage = Stage(docket)
+    intake, instance = stage.intake, stage.crew.instance
     await docket.store.delivery.ensure_group()
 
-    for under_way in (intake._read(1), intake._find_again()):
+    for under_way in (intake._read(instance, 1), intake._find_again(instance)):
         intake._unsure = False
         going_on = asyncio.ensure_future(under_way)
         await asyncio.sleep(0)
@@ -256,7 +320,7 @@ async def test_a_claim_that_was_overtaken_by_the_loss_of_the_lease_starts_nothin
     found = await fetch(docket, stage.crew.instance)
     stage.runs.reserve(1)
 
-    claiming = asyncio.create_task(stage.intake._claim(found))
+    claiming = asyncio.create_task(stage.intake._claim(stage.crew.instance, found))
     await asyncio.sleep(0)
     former = stage.crew.begin_anew()
     await claiming
@@ -267,13 +331,36 @@ async def test_a_claim_that_was_overtaken_by_the_loss_of_the_lease_starts_nothin
     await docket.store.delivery.reclaim(former, await docket.store.delivery.pending(former))
 
 
+async def test_what_was_fetched_under_a_former_name_is_not_claimed_under_the_present_one(docket: Docket, monkeypatch: pytest.MonkeyPatch):
+    stage, delivery = Stage(docket), docket.store.delivery
+    former, pending = stage.crew.instance, delivery.pending
+    await docket.add(task, key="k")()
+    await fetch(docket, former)
+    stage.intake._unsure = True
+
+    async def lose(instance: str, *, beyond: Container[bytes] = ()) -> list[Delivery]:
+        found = await pending(instance, beyond=beyond)
+        if instance == former:
+            stage.crew.begin_anew()
+        return found
+
+    monkeypatch.setattr(delivery, "pending", lose)
+    async with stage.playing():
+        await eventually(lambda: stage.crew.instance != former and stage.runs.free == 10)
+
+        assert stage.begun == []
+        assert await delivery.reclaim(former, await pending(former)) == 1
+        await eventually(lambda: stage.begun == ["k"])
+    await stage.end()
+
+
 async def test_an_entry_that_comes_twice_is_run_once(docket: Docket):
     stage = Stage(docket)
     await docket.add(task, key="k")()
     found = await fetch(docket, stage.crew.instance)
     for _ in range(2):
         stage.runs.reserve(1)
-        await stage.intake._claim(found)
+        await stage.intake._claim(stage.crew.instance, found)
     await eventually(lambda: stage.begun == ["k"])
 
     assert len(stage.runs) == 1

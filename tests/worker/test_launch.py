@@ -19,12 +19,12 @@ from typing import Any
 
 import pytest
 
-from docket import Docket, Perpetual, StrikeList, Worker
+from docket import Docket, ExecutionState, Perpetual, StrikeList, Worker
 from docket.errors import LoadError
 from tests._servers import RedisServer
 from tests._waiting import eventually
 from tests.worker import _launched
-from tests.worker._hands import SOON, lasts
+from tests.worker._hands import SOON, lasts, record
 
 TASKS = ["tests.worker._launched:collection"]
 
@@ -60,6 +60,31 @@ async def test_a_signal_drains_it(docket: Docket, url: str, with_signal: signal.
     assert await asked.get_result(timeout=lasts(1000)) == "whole"
     assert f"Received {with_signal.name}, initiating graceful shutdown..." in caplog.messages
     assert signal.getsignal(with_signal) == before
+
+
+async def test_a_second_signal_leaves_what_runs_no_more_time(docket: Docket, url: str, module: types.ModuleType, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO, "docket.worker")
+    begun = asyncio.Event()
+
+    async def endless() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    module.__dict__["tasks"] = [endless]
+    await docket.add("endless", key="k")()
+    running = asyncio.create_task(Worker.run(docket.name, url, tasks=["users_module:tasks"], grace_period=timedelta(hours=1)))
+    await begun.wait()
+
+    os.kill(os.getpid(), signal.SIGTERM)
+    await eventually(lambda: "Shutdown requested, finishing 1 active tasks..." in caplog.messages)
+    os.kill(os.getpid(), signal.SIGINT)
+    await asyncio.wait_for(running, 10)
+
+    assert "Received SIGTERM, initiating graceful shutdown..." in caplog.messages
+    assert "Received SIGINT again, handing back what is running now..." in caplog.messages
+    assert "Cancelling running task 'k'" in caplog.messages
+    assert (await record(docket, "k")).state is ExecutionState.QUEUED
+    await docket.cancel("k")
 
 
 async def test_cancelled_it_drains_as_well(docket: Docket, url: str):

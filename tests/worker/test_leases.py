@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 
 from docket import Docket, ExecutionState
+from docket._store.records import RunId
 from docket._worker._leases import Leases
 from docket._worker._reclaimer import Reclaimer
 from docket._worker._runs import Running, Runs
@@ -132,6 +134,26 @@ async def test_a_lease_that_was_taken_over_is_lost_with_everything_under_it(dock
     assert await expiry(docket, held.crew.instance)
     assert f"The lease of {former} lapsed" in caplog.text
     await docket.cancel("a")
+
+
+async def test_a_worker_that_lost_its_lease_goes_by_no_other_name_before_that_has_one(docket: Docket, monkeypatch: pytest.MonkeyPatch):
+    held = Held(docket)
+    former, renew = held.crew.instance, docket.store.delivery.renew
+    took_out: list[tuple[str, str]] = []
+
+    async def note(instance: str, lease_us: int, runs: Sequence[RunId], *, first: bool = False) -> list[str] | None:
+        if first:
+            took_out.append((held.crew.instance, instance))
+        return await renew(instance, lease_us, runs, first=first)
+
+    await held.leases.start()
+    await dead_worker(docket, former)
+    await docket.store.delivery.reclaim(former, [])
+    monkeypatch.setattr(docket.store.delivery, "renew", note)
+
+    await held.leases.tick()
+
+    assert took_out == [(former, held.crew.instance)]
 
 
 async def test_an_instance_taken_over_can_never_renew_again(docket: Docket):

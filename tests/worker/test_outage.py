@@ -282,7 +282,7 @@ async def test_a_claim_that_is_no_longer_wanted_is_not_tried_for_ever(docket: Do
     server.kill()
     intake.stop()
 
-    await asyncio.wait_for(intake._claim(found), 20)
+    await asyncio.wait_for(intake._claim(crew.instance, found), 20)
 
     assert "Claiming 1 entries failed; they are looked for again" in caplog.text
     assert runs.idle

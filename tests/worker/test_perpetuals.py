@@ -36,6 +36,17 @@ async def test_automatic_tasks_are_scheduled_under_their_names(docket: Docket):
         await docket.cancel(key)
 
 
+async def test_one_that_cannot_be_scheduled_keeps_no_worker_from_starting(docket: Docket, caplog: pytest.LogCaptureFixture):
+    docket.register(beat)
+    await docket.store.backend.call("SET", docket.store.keys.run("beat"), "no record", "PX", 60_000)
+
+    async with at_work(docket):
+        execution = await docket.add(plain)()
+        assert await execution.get_result(timeout=timedelta(seconds=20)) is None
+
+    assert "The worker's seeding of automatic tasks failed and will be tried again" in caplog.text
+
+
 async def test_one_that_lives_is_left_alone_and_one_that_was_lost_is_put_back(docket: Docket):
     docket.register(beat)
     perpetuals = Perpetuals(crew_of(docket))

@@ -19,8 +19,8 @@ async def test_a_loop_that_turns_beats(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_pulse, "INTERVAL", 0.001)
 
     with Pulse() as pulse:
-        before = pulse._beat
-        await eventually(lambda: pulse._beat > before)
+        before = pulse.last
+        await eventually(lambda: pulse.last > before)
 
 
 async def test_a_loop_that_is_blocked_falls_silent(monkeypatch: pytest.MonkeyPatch):
@@ -38,7 +38,7 @@ async def test_it_stops_when_it_is_left(monkeypatch: pytest.MonkeyPatch):
 
     with Pulse() as pulse:
         pass
-    beat = pulse._beat
+    beat = pulse.last
     await asyncio.sleep(0.01)
 
-    assert pulse._beat == beat
+    assert pulse.last == beat

@@ -635,6 +635,19 @@ class TestResults:
         assert "cannot be pickled" in found.error
         assert "The result of locks(){k} is not kept" in caplog.text
 
+    async def test_of_a_failure_that_says_a_book_only_the_beginning_is_told(self, docket: Docket, worker: Worker):
+        async def fails() -> None:
+            raise ValueError("x" * 2_000_000)
+
+        asked = await docket.add(fails, key="k")()
+        await worker.run_until_finished()
+
+        told = (await record(docket, "k")).error
+        assert told.startswith("ValueError: xxx") and told.endswith("xxx... (2,000,012 characters)")
+        assert len(told) < 11_000
+        with pytest.raises(Exception, match="2,000,012 characters"):
+            await asked.get_result(timeout=SOON)
+
     async def test_one_that_the_storage_does_not_take_is_not_kept(self, docket_name: str, url: str, caplog: pytest.LogCaptureFixture):
         async def five() -> int:
             return 5
@@ -652,6 +665,35 @@ class TestResults:
             found = await record(docket, "fails")
             assert (found.state, found.error) == (FAILED, "ValueError: no")
         assert "The result of five(){five} is not kept" in caplog.text
+
+
+class Dizzy(Storage):
+    """Cancels whoever puts something in: a scope of its own that leaks, say."""
+
+    async def put(self, key: str, value: dict[str, Any], *, collection: str | None = None, ttl: float | None = None) -> None:
+        raise asyncio.CancelledError
+
+
+async def test_a_cancellation_that_nobody_asked_for_does_not_keep_a_run_from_its_end(docket_name: str, url: str, caplog: pytest.LogCaptureFixture):
+    async def five() -> int:
+        return 5
+
+    async def cancelled_behind_its_back() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+
+    async with Docket(docket_name, url, result_storage=Dizzy()) as docket, at_work(docket):
+        await docket.add(five, key="five")()
+        await docket.add(cancelled_behind_its_back, key="k")()
+        await eventually(lambda: has_ended(docket, "five"))
+        await eventually(lambda: has_ended(docket, "k"))
+        assert await state_of(docket, "five") is FAILED
+    assert "What surrounds the run of five failed" in caplog.text
+
+
+async def has_ended(docket: Docket, key: str) -> bool:
+    return await state_of(docket, key) in (COMPLETED, FAILED, CANCELLED)
 
 
 async def test_settling_that_is_refused_is_logged_and_the_worker_goes_on(docket: Docket, worker: Worker, caplog: pytest.LogCaptureFixture):

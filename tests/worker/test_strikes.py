@@ -260,7 +260,7 @@ async def test_a_lease_that_was_lost_while_it_waited_has_nothing_run(deaf: Job, 
     runs.reserve(1)
     monkeypatch.setattr(deaf.docket.store.strikes, "load", slow)
 
-    await intake._claim(found)
+    await intake._claim(former, found)
 
     assert begun == []
     await operator.cancel("k")

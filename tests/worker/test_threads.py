@@ -154,6 +154,37 @@ class TestCalls:
         assert asked == ["CancelledError"]
         assert [record.getMessage() for record in caplog.records] == ["a test was told to stop, and a thread cannot be stopped: its slot is held until it ends"]
 
+    @pytest.mark.parametrize("counts", [True, False])
+    async def test_the_end_of_what_was_told_to_stop_counts_where_that_is_said(self, thread: Thread, counts: bool):
+        begun, finish = threading.Event(), threading.Event()
+
+        def work() -> str:
+            begun.set()
+            assert finish.wait(20)
+            return "whole"
+
+        working = asyncio.create_task(thread.call_out(lambda: counts, work))
+        await eventually(begun.is_set)
+        working.cancel()
+        await asyncio.sleep(0.01)
+        finish.set()
+        ending = (await asyncio.gather(working, return_exceptions=True))[0]
+
+        assert ending == "whole" if counts else isinstance(ending, asyncio.CancelledError)
+
+    async def test_what_never_began_has_no_end_that_could_count(self):
+        threads = Threads(1)
+        finish = threading.Event()
+        working = asyncio.create_task(threads.thread(owner, {}).call(finish.wait, 20))
+        await asyncio.sleep(0.01)
+        waiting = asyncio.create_task(threads.thread(owner, {}).call_out(lambda: True, here))
+        await asyncio.sleep(0.01)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        finish.set()
+        await working
+
     async def test_what_a_function_sets_is_seen_by_the_loop_and_by_the_next_one(self, thread: Thread):
         def set_to(value: str) -> None:
             seen.set(value)

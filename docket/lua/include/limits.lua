@@ -9,8 +9,13 @@ local function close_line(waiting, limit)
   redis.call('DEL', limit.most, limit.waiters) -- in process, what is empty would stay
 end
 
-local function let_in(stream, waiting, limit, most)
+-- Frees the places of those who died. After an outage of the server those of the living look lapsed as well, so only `sweep` may do this,
+-- which is not called before they had time to renew. Meanwhile a lapsed place is taken, and whoever comes waits for the sweep.
+local function lapse(limit)
   redis.call('ZREMRANGEBYSCORE', limit.holders, '-inf', string.format('(%.0f', lease_now))
+end
+
+local function let_in(stream, waiting, limit, most)
   local free = most - redis.call('ZCARD', limit.holders)
   local left = redis.call('ZCARD', limit.waiters)
   if left == 0 then

@@ -2,7 +2,7 @@
 -- Every script passes ARGV[2]: the prefix of the state channels.
 local LIVE = { scheduled = true, queued = true, running = true }
 local SUCCESSOR = { 'next_generation', 'next_function', 'next_when', 'next_payload', 'next_large', 'next_trace', 'next_token' }
-local OF_A_CLAIM = { 'parked', 'worker', 'message', 'started_at', 'current', 'total', 'note', 'updated_at', 'report' }
+local OF_A_CLAIM = { 'parked', 'worker', 'message', 'started_at', 'current', 'total', 'note', 'updated_at', 'report', 'alone', 'unknown_since' }
 
 local function read(record)
   local flat = redis.call('HGETALL', record)
@@ -11,6 +11,12 @@ local function read(record)
     run[flat[i]] = flat[i + 1]
   end
   return run
+end
+
+-- A payload that stands beside its record; '' where it is gone, or is no text: then it cannot be decoded, and the run ends as such runs do.
+local function large_payload(key)
+  local fine, payload = pcall(redis.call, 'GET', key)
+  return fine and payload or ''
 end
 
 local function netstring(value)
