@@ -30,7 +30,7 @@ INSTALLED = tuple(version for version in PYTHONS if is_installed(version))
 DEFAULT = next(version for version in WHOLE_SUITE_ON if version in INSTALLED)  # nox itself runs on one of them
 
 nox.needs_version = ">=2025.2.9"
-nox.options.sessions = ["lint", "types", "tests", "examples"]
+nox.options.sessions = ["lint", "types", "tests", "examples", "faults"]
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False  # also in CI: what is not installed is skipped; the default Python always is there
@@ -87,3 +87,10 @@ def bench(session: nox.Session) -> None:
     """This measures docket and its peers side by side on a private server; prints a table and writes JSON."""
     session.install(".[fast,metrics]", *groups("test"))
     session.run("python", "-m", "tests.benchmarks", *session.posargs)
+
+
+@nox.session(python=DEFAULT)
+def faults(session: nox.Session) -> None:
+    """This kills, stops and cuts off real workers and a real server, as seeds say, and checks what is guaranteed: two minutes, unless told otherwise."""
+    session.install("-e", ".[fast,metrics]", *groups("test"))
+    session.run("python", "-m", "tests.faults", *session.posargs)
