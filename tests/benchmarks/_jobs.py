@@ -84,6 +84,8 @@ def _docket_jobs(system: str, n: int, *, quick: bool) -> Iterator[Job]:
     if ours:
         yield job("backlog", "backlog", 50_000 if quick else 1_000_000, repeated=False)
         yield job("lasting", "lasting", 20_000 if quick else 1_000_000, concurrency=CONCURRENCY, repeated=False)
+        yield job("growth", "growth", 10_000 if quick else 1_000_000, concurrency=CONCURRENCY, repeated=False)
+        yield job("workers", "workers", drained, repeated=False)
         yield job("startup", "startup", 5 if quick else 15, repeated=False)
         yield job("limits", "limits", 1_000 if quick else 5_000, repeated=False)
         yield job("injection", "injection", 1_000 if quick else 5_000, repeated=False)
