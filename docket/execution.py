@@ -28,7 +28,7 @@ from docket._store.events import Reading
 from docket._store.records import Changed, Claimed, Ordered, RunId, RunRecord
 from docket._watching import Watch
 from docket._when import When, aware, check_key, check_when, due
-from docket.errors import InvalidOption, PayloadError
+from docket.errors import InvalidOption, NotReplicated, PayloadError
 from docket.states import Disposition, ExecutionState
 
 if TYPE_CHECKING:
@@ -376,6 +376,13 @@ class Execution(Generic[R_co]):
         self._when = None
         self.state = answer.state
         self.disposition = Disposition.SCHEDULED if answer.created else Disposition.ALREADY_SCHEDULED
+        wanted = self._docket.options.durable_adds
+        self.schedule_exception = None
+        if answer.replicas < wanted:
+            self.schedule_exception = NotReplicated(
+                f"{self.function_name} is scheduled under the key {self._key!r}, but only {answer.replicas} of the {wanted} replicas that durable_adds asks for "
+                "have confirmed it within a second; it runs unless the server is lost before they do. Repeating the same key is safe, and asks them again."
+            )
         if answer.created and (watching := witness.get()) is not None:
             watching.scheduled(self)
 

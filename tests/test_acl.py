@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,23 @@ from docket import ConcurrencyLimit, CurrentDocket, Docket, ExecutionState, Expo
 from docket.errors import RedisUnavailable, ServerError
 from docket.execution import ExecutionProgress
 from tests._servers import RedisServer
+from tests._topologies import Cluster, Node, Trio
 
 PAGE = Path(__file__).parent.parent / "docs" / "security.md"
 SOON, LATER = timedelta(milliseconds=50), timedelta(hours=1)
 
 
+def words_of_the_page(beginning: str, *without: str) -> list[str]:
+    """This is a command of the page."""
+    found = re.search(rf"^```text\n({re.escape(beginning)}.*?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return [word for word in found[1].replace("PASSWORD", "pw").split() if word not in without]
+
+
 def make_user(server: RedisServer, *without: str) -> str:
     """This makes the user as the page says, and gives a URL with its name."""
-    found = re.search(r"^```text\n(ACL SETUSER .*?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
-    assert found is not None
-    words = [word for word in found[1].replace("PASSWORD", "pw").split() if word not in without]
     client: Any = server.client()
-    client.execute_command(*words)
+    client.execute_command(*words_of_the_page("ACL SETUSER orders on", *without))
     return f"redis://orders:pw@127.0.0.1:{server.port}/0"
 
 
@@ -113,6 +118,53 @@ async def test_the_user_of_the_page_can_do_everything(new_server: Callable[..., 
     client: Any = server.client()
     denied = client.execute_command("ACL", "LOG")
     assert [entry for entry in denied if not _is_about(entry, "info")] == []
+
+
+async def refused(servers: Sequence[Node], url: str) -> list[Any]:
+    """This does everything, and gives what was refused to anybody meanwhile."""
+    try:
+        for server in servers:
+            server.ask("ACL", "LOG", "RESET")
+        async with Docket("orders", url) as docket, Worker(docket) as worker, StrikeList(url, "orders"):
+            await everything(docket, worker)
+        return [entry for server in servers for entry in server.ask("ACL", "LOG") if not _is_about(entry, "info")]
+    finally:
+        for server in servers:
+            server.ask("ACL", "DELUSER", "orders")
+
+
+async def test_in_a_cluster_it_needs_what_the_page_adds(cluster: Cluster):
+    for node in cluster.nodes:
+        make_user(node)
+    with pytest.raises(ServerError, match="cluster"):
+        async with Docket("orders", cluster.url.replace("://", "://orders:pw@")):
+            pytest.fail("it got in")
+    for node in cluster.nodes:
+        node.ask(*words_of_the_page("ACL SETUSER orders +cluster"))
+
+    assert await refused(cluster.nodes, cluster.url.replace("://", "://orders:pw@")) == []
+
+
+async def test_under_sentinels_it_needs_what_the_page_adds(trio: Trio):
+    url = trio.url.replace("://", "://orders:pw@") + "?sentinel_username=watcher&sentinel_password=pw"
+    for server in trio.servers:
+        make_user(server)
+        server.ask(*words_of_the_page("ACL SETUSER orders +role"))
+    for sentinel in trio.sentinels:
+        sentinel.ask(*words_of_the_page("ACL SETUSER watcher"))
+
+    assert await refused([*trio.servers, *trio.sentinels], url) == []
+
+
+async def test_without_the_right_to_ask_for_its_role_the_master_is_found_all_the_same(trio: Trio):
+    for server in trio.servers:
+        make_user(server)
+    try:
+        async with Docket("orders", trio.url.replace("://", "://orders:pw@")) as docket:
+            assert (await docket.counts()).queued == 0
+    finally:
+        for server in trio.servers:
+            server.ask("ACL", "DELUSER", "orders")
 
 
 async def test_and_nothing_on_another_docket(new_server: Callable[..., RedisServer]):

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from docket.__main__ import app
+from docket._redis.urls import SCHEMES, parse
 from docket.execution import InterruptionEvent, ProgressEvent, StateEvent
 from tests._servers import RedisServer
 
@@ -22,7 +23,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 PAGES = [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md")), *sorted(DOCS.rglob("*.yml"))]
 
 
-@pytest.mark.parametrize("page", ["dependencies", "flow-control", "guarantees", "operating", "payloads", "security"])
+@pytest.mark.parametrize("page", ["connecting", "dependencies", "flow-control", "guarantees", "operating", "payloads", "security"])
 def test_the_python_of_a_guide_runs(page: str, tmp_path: Path):
     blocks = re.findall(r"^```python\n(.*?)^```$", (DOCS / f"{page}.md").read_text(), flags=re.MULTILINE | re.DOTALL)
     program = tmp_path / "guide.py"
@@ -34,6 +35,14 @@ def test_the_python_of_a_guide_runs(page: str, tmp_path: Path):
 
     assert blocks
     assert done.returncode == 0, done.stderr
+
+
+def test_every_url_of_the_guide_to_connecting_is_one():
+    page = (DOCS / "connecting.md").read_text()
+    urls = re.findall(r"^\| `([a-z+]+://[^`]*)`", page, flags=re.MULTILINE)
+
+    assert {parse(url).topology for url in urls} == {"server", "sentinel", "cluster", "embedded", "memory"}
+    assert {scheme for scheme in SCHEMES if f"{scheme}://" not in page} == set()
 
 
 def test_the_guide_to_testing_is_a_suite_that_passes(tmp_path: Path, redis_server: RedisServer):

@@ -255,6 +255,7 @@ ERRORS: dict[str, type[BaseException]] = {
     "InvalidSchedule": ValueError,
     "InvalidURL": ValueError,
     "LayoutMismatch": RuntimeError,
+    "ServerTooOld": RuntimeError,
     "LoadError": ImportError,
     "NameTaken": ValueError,
     "NoDocket": RuntimeError,

@@ -2,29 +2,60 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from docket._redis.urls import parse
+from docket.errors import InvalidURL
 
 if TYPE_CHECKING:
     from redis.credentials import CredentialProvider
 
     from docket._clock import Clock
     from docket._redis.backend import Backend
+    from docket._redis.whereabouts import Whereabouts
 
-__all__ = ["forget", "make_backend"]
+__all__ = ["anchored", "forget", "make_backend"]
 
 
-def make_backend(url: str, *, clock: Clock, credential_provider: CredentialProvider | None = None, quiet: bool = False) -> Backend:
-    """This gives the backend a URL leads to, not yet connected; a `quiet` one leaves it to another to log outages. Raises `InvalidURL`."""
+def make_backend(url: str, *, key: str = "", clock: Clock, credential_provider: CredentialProvider | None = None, quiet: bool = False) -> Backend:
+    """This gives the backend a URL leads to, not yet connected; a `quiet` one leaves it to another to log outages. Raises `InvalidURL`.
+
+    `key` is any of the keys that it is for: in a cluster they all stand where that one does.
+    """
     address = parse(url)
     if address.memory_name is not None:
         from docket._redis.memory import MemoryBackend  # the engine is a heavy edge: servers do without
 
         return MemoryBackend(address, clock)
+    from docket._redis.connector import Connector
     from docket._redis.server import ServerBackend
+    from docket._redis.whereabouts import ClusterMap, Fixed, Sentinels
 
-    return ServerBackend(address, clock, credential_provider, quiet=quiet)
+    whereabouts: Whereabouts = Fixed()
+    if address.topology == "sentinel":
+        whereabouts = Sentinels(address)
+    elif address.topology == "cluster":
+        whereabouts = ClusterMap(address, credential_provider, key)
+    connector = Connector(address.url, address.shown, credential_provider)
+    if address.topology == "embedded":
+        try:
+            from docket._redis.embedded import Embedded  # knows POSIX only
+        except ImportError as exc:
+            raise InvalidURL(f"{address.shown!r} needs a POSIX system, such as Linux or macOS: {exc}.") from exc
+
+        whereabouts = Embedded(address, connector)
+    return ServerBackend(connector, whereabouts, clock, quiet=quiet)
+
+
+def anchored(url: str) -> str:
+    """This gives a URL that goes on meaning the same wherever the process goes: the directory of an embedded server in full."""
+    address = parse(url)
+    if address.topology != "embedded":
+        return url
+    query = url.partition("?")[2]
+    return "embedded://" + quote(str(Path(address.path).expanduser().absolute())) + (f"?{query}" if query else "")
 
 
 def forget(url: str) -> None:

@@ -105,6 +105,14 @@ class Backend(Protocol):
         """This runs a script of ours. The clock's time is put before `args`. Raises as `call` does."""
         ...
 
+    async def durably(self, replicas: int, name: str, keys: Sequence[str], args: Sequence[Any], touch: Sequence[Any]) -> tuple[Any, int]:
+        """This runs a script as `script` does, over a connection of its own, and gives its reply and how many replicas confirmed it within a second.
+
+        It returns as soon as that many have. Replicas confirm what the connection wrote last, and a repeat of a script may write nothing: `touch` is a command
+        that does, whatever happens, and changes nothing.
+        """
+        ...
+
     async def available(self, timeout: float) -> bool:
         """This waits for a connection and says whether there is one."""
         ...

@@ -8,7 +8,7 @@ import redis.exceptions
 
 from docket.errors import DocketError, InDoubt, RedisUnavailable, ServerError
 
-__all__ = ["OUTAGE_REPLIES", "holds_everybody_up", "translate", "unavailable", "without_arguments"]
+__all__ = ["OUTAGE_REPLIES", "holds_everybody_up", "is_elsewhere", "translate", "unavailable", "without_arguments"]
 
 _FOR_EVERYBODY = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "BUSY", "NOREPLICAS")
 """Replies to one that all get: meanwhile nobody can renew a lease."""
@@ -17,6 +17,9 @@ OUTAGE_REPLIES = (*_FOR_EVERYBODY, "OOM", "UNBLOCKED", "NOAUTH", "WRONGPASS", "M
 """Replies that say `not now` rather than `not like this`: the call was refused before anything was written. (UNBLOCKED: a read that waited when the server became a
 replica, or when somebody deleted the stream.)"""
 
+
+_ELSEWHERE = ("READONLY", "MOVED", "MASTERDOWN", "UNBLOCKED")
+"""Those that say that this server is not the one any more."""
 
 _QUOTED = ("with args beginning with",)  # what servers that do not know AUTH or HELLO say of them, credentials and all
 
@@ -64,11 +67,17 @@ _NAMED = {
     "BusyLoadingError": "LOADING",
     "AuthenticationError": "NOAUTH",
     "MasterDownError": "MASTERDOWN",
+    "MovedError": "MOVED",
+    "AskError": "ASK",
+    "TryAgainError": "TRYAGAIN",
+    "ClusterDownError": "CLUSTERDOWN",
 }
 
 
-def _code(text: str, kind: str) -> str:
-    return _NAMED.get(kind) or text.partition(" ")[0].removeprefix("-").removeprefix("ERR:")
+def is_elsewhere(error: Exception) -> bool:
+    """This says whether an error reply means that another server is to be asked, so that the connection is of no use."""
+    text = str(error)  # older servers put an error inside a script behind words of their own
+    return _code(text, type(error).__name__) in _ELSEWHERE or any(f" -{word} " in text for word in _ELSEWHERE)
 
 
 def holds_everybody_up(text: str, kind: str = "") -> bool:
@@ -78,7 +87,14 @@ def holds_everybody_up(text: str, kind: str = "") -> bool:
 
 def reply_error(text: str, where: str, kind: str = "") -> DocketError:
     """This gives our error for the text of an error reply. redis-py cuts the leading word from some; `kind` then stands in for it."""
+    if text.startswith("Protocol error: unauthenticated"):  # some servers look at the length of a script before they look for a password
+        text = f"NOAUTH Authentication required ({text})"
     code = _code(text, kind)
     if code in OUTAGE_REPLIES or any(f"-{word} " in text for word in OUTAGE_REPLIES) or text.startswith("OOM "):
-        return RedisUnavailable(f"Redis at {where} takes no writes now ({code}): {text}. Nothing was written.")
+        advice = " It is part of a cluster: connect with redis+cluster://." if code == "MOVED" and "+cluster://" not in where else ""
+        return RedisUnavailable(f"Redis at {where} takes no writes now ({code}): {text}. Nothing was written.{advice}")
     return ServerError(f"Redis at {where} refused a command: {text}")
+
+
+def _code(text: str, kind: str) -> str:
+    return _NAMED.get(kind) or text.partition(" ")[0].removeprefix("-").removeprefix("ERR:")

@@ -67,10 +67,16 @@ class ServerSubscriber:
         self._wanted = asyncio.Event()
         self._has_heard = False
         """Whether the server has answered on the present connection, and not with `not now`."""
+        self._serving: anyio.CancelScope | None = None
 
     @property
     def connected(self) -> bool:
         return self._connection is not None
+
+    @property
+    def connection(self) -> AbstractConnection | None:
+        """This is the present connection."""
+        return self._connection
 
     @property
     def listening(self) -> int:
@@ -141,7 +147,8 @@ class ServerSubscriber:
             attempt = 0
             self._has_heard = False
             try:
-                await self._serve(connection)
+                with anyio.CancelScope() as self._serving:
+                    await self._serve(connection)
             except _NotNow as exc:
                 refusals = 0 if self._has_heard else refusals + 1
                 logger.debug("Messages cannot be listened to now: %s", exc)
@@ -149,10 +156,17 @@ class ServerSubscriber:
                 refusals = 0
                 logger.debug("The connection for messages was lost: %s", exc)
             finally:
+                self._serving = None
                 self._lose()
                 with anyio.CancelScope(shield=True):
                     await drop(connection)
             await anyio.sleep(backoff(refusals))
+
+    def lose(self, reason: str) -> None:
+        """This gives the present connection up and makes another; listeners are told that something may have been missed."""
+        assert self._serving is not None  # there is no connection that is not served
+        logger.debug("The connection for messages is given up: %s", reason)
+        self._serving.cancel()
 
     def _lose(self) -> None:
         self._connection = None

@@ -15,7 +15,7 @@ import anyio
 import hiredis
 import redis.exceptions
 
-from docket._redis.errors import holds_everybody_up, in_doubt, translate, unavailable
+from docket._redis.errors import holds_everybody_up, in_doubt, is_elsewhere, translate, unavailable
 from docket.errors import DocketError, NotEntered
 
 if TYPE_CHECKING:
@@ -63,8 +63,13 @@ async def drop(connection: AbstractConnection) -> None:
 class Wire:
     """This is one connection that any number of tasks call through at once."""
 
-    def __init__(self, connect: Callable[[], Awaitable[AbstractConnection]], where: str, *, quiet: bool = False) -> None:
+    def __init__(
+        self, connect: Callable[[], Awaitable[AbstractConnection]], where: str, *, on_moved: Callable[[Exception], object], quiet: bool = False
+    ) -> None:
         self._connect = connect
+        self._on_moved = on_moved
+        """Called with a reply which says that this server is not the one any more. What was asked before is answered yet; then the wire connects again."""
+        self._moved: str | None = None
         self._quiet = quiet
         """Whether another wire says the same of the same server."""
         self._where = where
@@ -83,6 +88,11 @@ class Wire:
         self.serving_since: float | None = None
         """Since when the server, which is connected to, has not refused what it refuses everybody; None while there is no connection."""
 
+    @property
+    def connection(self) -> AbstractConnection | None:
+        """This is the present connection."""
+        return self._connection
+
     async def open(self) -> None:
         """This connects for the first time. Raises `RedisUnavailable`."""
         self._attach(await self._connect())
@@ -91,7 +101,7 @@ class Wire:
         """This waits for a connection, at most that many seconds, and says whether there is one."""
         with anyio.move_on_after(timeout):
             await self._up.wait()
-        return self._connection is not None
+        return self._connection is not None and self._moved is None
 
     async def call(self, *args: Any) -> Any:
         """This sends one command and gives its reply. Raises `RedisUnavailable`, `InDoubt`, `ServerError`, or `NotEntered` once it is closed."""
@@ -99,6 +109,8 @@ class Wire:
             if self._closed:
                 raise NotEntered("this docket has been left; use it inside its `async with` block")
             raise unavailable(self._where, self._reason)
+        if self._moved is not None:
+            raise unavailable(self._where, self._moved)
         future: asyncio.Future[Any] = self._loop.create_future()
         self._outbox.append(pack(args))
         self._pending.append((self._loop.time(), future))
@@ -113,6 +125,7 @@ class Wire:
         try:
             while True:
                 if self._connection is None:
+                    is_told = not self._quiet and self._moved is None
                     try:
                         self._attach(await self._connect())
                     except DocketError as exc:
@@ -122,7 +135,7 @@ class Wire:
                         await anyio.sleep(backoff(attempt, RECONNECT_CEILING))
                         attempt += 1
                         continue
-                    logger.log(logging.DEBUG if self._quiet else logging.INFO, "Connected to Redis at %s again", self._where)
+                    logger.log(logging.INFO if is_told else logging.DEBUG, "Connected to Redis at %s again", self._where)
                 attempt = 0
                 await self._serve()
         finally:
@@ -130,8 +143,14 @@ class Wire:
             await self._detach("the docket was left")
             self._up.set()  # whoever waits for a connection need not wait for this one
 
+    def lose(self, reason: str) -> None:
+        """This gives the present connection up, with whatever waits for its replies, and makes another."""
+        if self._serving is not None:
+            self._reason = reason
+            self._serving.cancel()
+
     def _attach(self, connection: AbstractConnection) -> None:
-        self._connection = connection
+        self._connection, self._moved = connection, None
         self.connected_at = self.serving_since = self._loop.time()
         self._up.set()
 
@@ -190,10 +209,16 @@ class Wire:
             if future.done():
                 continue
             if isinstance(reply, Exception):
+                if is_elsewhere(reply):
+                    self._moved = str(reply)
+                    self._up.clear()
+                    self._on_moved(reply)
                 # NOSCRIPT stays what it is: the backend mends that one itself
                 future.set_exception(reply if isinstance(reply, redis.exceptions.NoScriptError) else translate(reply, self._where))
             else:
                 future.set_result(reply)
+            if self._moved is not None and not self._pending:
+                raise redis.exceptions.ConnectionError(self._moved)
 
     def _check_silence(self) -> None:
         self._timer = None
@@ -204,5 +229,4 @@ class Wire:
             self._timer = self._loop.call_at(oldest, self._check_silence)
             return
         assert self._serving is not None  # whoever opens a wire runs it; when it ends, so does this timer
-        self._reason = f"no answer for {RESPONSE_TIMEOUT:g} seconds"
-        self._serving.cancel()
+        self.lose(f"no answer for {RESPONSE_TIMEOUT:g} seconds")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from docket._keys import Keys
-from docket._redis import make_backend
+from docket._redis import anchored, make_backend
 from docket._store.clearing import Clearing
 from docket._store.delivery import DeliveryStore
 from docket._store.events import Events
@@ -25,7 +26,7 @@ from docket._store.listing import Listing
 from docket._store.progress import ProgressStore
 from docket._store.strikes import StrikesStore
 from docket._store.workers import WorkersStore
-from docket.errors import LayoutMismatch, ServerError
+from docket.errors import LayoutMismatch, ServerError, ServerTooOld
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -43,6 +44,9 @@ logger = logging.getLogger("docket.redis")
 
 NO_RETENTION = timedelta(0)
 
+OLDEST_SERVER = (6, 2)
+"""The oldest Redis that docket runs on: before it, ranges of a stream had no open end. A Valkey calls itself Redis 7.2."""
+
 LAYOUT = 1
 """The version of the data's layout in Redis. A docket written by a newer one is refused."""
 
@@ -50,12 +54,12 @@ LAYOUT = 1
 class Store:
     """This holds one docket's data, connected, for as long as it is open."""
 
-    def __init__(self, name: str, backend: Backend, ttl_ms: int, retention_ms: int = 0, most_letters: int = 0) -> None:
+    def __init__(self, name: str, backend: Backend, ttl_ms: int, retention_ms: int = 0, most_letters: int = 0, replicas: int = 0) -> None:
         keys = self.keys = Keys(name)
         self.backend = backend
         self.is_memory = backend.is_memory
         self.strikes = StrikesStore(backend, keys)
-        self.lifecycle = Lifecycle(backend, keys, ttl_ms, retention_ms, self.strikes)
+        self.lifecycle = Lifecycle(backend, keys, ttl_ms, retention_ms, self.strikes, replicas)
         self.letters = Letters(backend, keys, retention_ms, most_letters)
         self.delivery = DeliveryStore(backend, keys, ttl_ms)
         self.limits = LimitsStore(backend, keys)
@@ -81,17 +85,18 @@ class Store:
         credential_provider: CredentialProvider | None = None,
         dead_letter_retention: timedelta = NO_RETENTION,
         dead_letter_count: int = 0,
+        replicas: int = 0,
     ) -> Self:
-        """This connects. Raises `InvalidURL`, `RedisUnavailable` or `LayoutMismatch`."""
-        make = partial(make_backend, url, clock=clock, credential_provider=credential_provider)
+        """This connects. Raises `InvalidURL`, `RedisUnavailable`, `ServerTooOld` or `LayoutMismatch`."""
+        make = partial(make_backend, anchored(url), key=Keys(name).prefix, clock=clock, credential_provider=credential_provider)
         backend = make()
-        store = cls(name, backend, int(execution_ttl.total_seconds() * 1000), int(dead_letter_retention.total_seconds() * 1000), dead_letter_count)
+        store = cls(name, backend, int(execution_ttl.total_seconds() * 1000), int(dead_letter_retention.total_seconds() * 1000), dead_letter_count, replicas)
         store._make_another = partial(make, quiet=True)
         await backend.open()
         # One host task holds the group: it must be left in the task that entered it, which `async with docket` cannot promise
         store._host = asyncio.create_task(store._serve(), name=f"docket {name}: store")
         try:
-            await asyncio.gather(store._check_layout(), store.strikes.read())
+            await asyncio.gather(store._check_version(), store._check_layout(), store.strikes.read())
         except BaseException:
             await store.aclose()
             raise
@@ -101,6 +106,17 @@ class Store:
         """This is what keeps leases through a connection of its own, to be entered in whichever event loop wants to keep them."""
         assert self._make_another is not None
         return LeaseStore.open(self._make_another, self.keys)
+
+    async def _check_version(self) -> None:
+        """Asked before anything else goes over the connection, so that its answer comes before what an old server says of commands it does not know."""
+        if self.is_memory:
+            return
+        found = re.search(rb"^redis_version:((\d+)\.(\d+)\S*)", await self._told("server"), flags=re.MULTILINE)
+        if found is not None and (int(found[2]), int(found[3])) < OLDEST_SERVER:
+            oldest = ".".join(map(str, OLDEST_SERVER))
+            raise ServerTooOld(
+                f"this server is Redis {found[1].decode()}, and docket needs Redis {oldest} or newer, or any Valkey. Upgrade the server, or use another."
+            )
 
     async def _check_layout(self) -> None:
         found = int(await self.backend.script("open", [self.keys.meta], [self.keys.state(""), LAYOUT]))
@@ -114,16 +130,20 @@ class Store:
         await self._warn_of_eviction()
 
     async def _warn_of_eviction(self) -> None:
-        try:
-            info: Any = await self.backend.call("INFO", "memory")
-        except ServerError as exc:  # an ACL user without the dangerous commands has no INFO, and needs none
-            logger.debug("Whether this Redis evicts live tasks when it is full cannot be known: %s", exc)
-            return
-        for line in info.splitlines():
+        for line in (await self._told("memory")).splitlines():
             if line.startswith(b"maxmemory_policy:allkeys-"):
                 logger.warning(
                     "This Redis evicts any key when it is full (%s), live tasks among them. Set maxmemory-policy to noeviction.", line.decode().strip()
                 )
+
+    async def _told(self, section: str) -> bytes:
+        """What the server says of itself; nothing where it does not tell us."""
+        try:
+            told: bytes = await self.backend.call("INFO", section)
+        except ServerError as exc:  # an ACL user without the dangerous commands has no INFO, and needs none
+            logger.debug("What this Redis says of itself (%s) cannot be known: %s", section, exc)
+            return b""
+        return told
 
     async def _serve(self) -> None:
         services: list[Callable[[], Coroutine[Any, Any, None]]] = [

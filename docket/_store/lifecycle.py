@@ -44,11 +44,14 @@ def _size_of_end(settlement: Settlement) -> int:
 class Lifecycle(Base):
     """This moves runs from state to state."""
 
-    def __init__(self, backend: Backend, keys: Keys, ttl_ms: int, retention_ms: int, strikes: StrikesStore) -> None:
+    def __init__(self, backend: Backend, keys: Keys, ttl_ms: int, retention_ms: int, strikes: StrikesStore, replicas: int = 0) -> None:
         super().__init__(backend, keys)
         self._ttl_ms = ttl_ms
         self._retention_ms = retention_ms
         self._strikes = strikes
+        self._replicas = replicas
+        """How many have to confirm what was scheduled."""
+        self._touch = ("HINCRBY", keys.meta, "arrivals", 0)
         self._head = (keys.stream, keys.queue, keys.meta)
         self._settle_head = (*self._head, keys.waiting, keys.dead)
         self._orders: Batcher[Order, Ordered] = Batcher("schedule", self._schedule_gathered, size=_size)
@@ -128,11 +131,17 @@ class Lifecycle(Base):
             )  # fmt: skip
             args += _NO_RUN if within is None else (within.generation, within.delivery)
 
-        async def attempt() -> Any:
-            return unless_refused_to_all(await self._script("schedule", keys, *args))
+        async def attempt() -> tuple[Sequence[Any], int]:
+            replies, confirmed = await self._schedule_script(keys, args)
+            return unless_refused_to_all(replies), confirmed
 
-        replies = await self._persist(attempt, max(0.0, until - clock()))
-        return [_ordered(reply) if reply[0] != b"error" else self._failure(reply) for reply in replies]
+        replies, confirmed = await self._persist(attempt, max(0.0, until - clock()))
+        return [_ordered(reply, confirmed) if reply[0] != b"error" else self._failure(reply) for reply in replies]
+
+    async def _schedule_script(self, keys: Sequence[str], args: Sequence[Any]) -> tuple[Any, int]:
+        if not self._replicas:
+            return await self._script("schedule", keys, *args), 0
+        return await self._backend.durably(self._replicas, "schedule", keys, (self._states, *args), self._touch)
 
     async def _numbered(
         self, items: Sequence[Order] | Sequence[Settlement] | Sequence[Change] | Sequence[Revival], patience: float | None
@@ -304,10 +313,10 @@ def _ahead(key: str) -> ServerError:
     )
 
 
-def _ordered(reply: Any) -> Ordered | ServerError | None:
+def _ordered(reply: Any, confirmed: int) -> Ordered | ServerError | None:
     """What became of one order, whatever somebody made of the record under its key: that is to fail none of the others in its batch. None: it is stale."""
     try:
-        return Ordered(reply[0] == b"created", reply[1], STATES[reply[2]], int(reply[3])) if reply[0] != b"stale" else None
+        return Ordered(reply[0] == b"created", reply[1], STATES[reply[2]], int(reply[3]), confirmed) if reply[0] != b"stale" else None
     except (IndexError, KeyError, TypeError, ValueError):
         return ServerError(
             "the record under this key cannot be read, so nothing was scheduled; cancel what stands there, or put another in its place with replace"

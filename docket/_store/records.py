@@ -90,6 +90,8 @@ class Ordered:
     generation: int
     state: ExecutionState
     when_us: int
+    replicas: int = 0
+    """How many replicas have confirmed that, where that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ async def opened(url: str, **options: Any) -> AsyncGenerator[Backend]:
     backend = make_backend(url, clock=SYSTEM, **options)
     await backend.open()
     services = [asyncio.create_task(service()) for service in backend.services()]
+    await asyncio.sleep(0)  # a service that never began could not let go of its connection
     try:
         yield backend
     finally:

@@ -27,10 +27,18 @@ def test_not_now_is_unavailable_and_nothing_was_written(word: str):
         redis.exceptions.ReadOnlyError("You can't write against a read only replica."),
         redis.exceptions.MasterDownError("Link with MASTER is down"),
         redis.exceptions.ResponseError("Error running script: -OOM command not allowed"),
+        redis.exceptions.ResponseError("Protocol error: unauthenticated bulk length"),
     ],
 )
 def test_not_now_is_known_without_its_leading_word_too(error: Exception):
     assert type(translate(error, "redis://host")) is RedisUnavailable
+
+
+def test_in_a_cluster_that_a_slot_has_moved_is_no_reason_for_advice():
+    moved = redis.exceptions.MovedError("1 there:2")
+
+    assert "redis+cluster://" in str(translate(moved, "redis://host"))
+    assert "It is part" not in str(translate(moved, "redis+cluster://host"))
 
 
 @pytest.mark.parametrize("error", [redis.exceptions.ResponseError("WRONGTYPE Operation against a key"), redis.exceptions.NoPermissionError("no permissions")])

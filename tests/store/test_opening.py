@@ -13,7 +13,7 @@ import pytest
 
 from docket._clock import SYSTEM
 from docket._store import LAYOUT, Store
-from docket.errors import InDoubt, LayoutMismatch, NotEntered, RedisUnavailable, ServerError
+from docket.errors import InDoubt, LayoutMismatch, NotEntered, RedisUnavailable, ServerError, ServerTooOld
 from tests._proxy import Proxy
 from tests._servers import RedisServer
 from tests._waiting import eventually
@@ -73,6 +73,13 @@ async def test_an_eviction_policy_that_takes_live_work_is_warned_of(
         await (await open_store(docket_name, server.url)).aclose()
 
     assert (f"maxmemory_policy:{policy}" in caplog.text) is warned
+
+
+async def test_a_server_that_is_too_old_is_refused_with_both_versions(docket_name: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("docket._store.OLDEST_SERVER", (99, 5))
+
+    with pytest.raises(ServerTooOld, match=r"this server is Redis \d+\.\d+\.\d+, and docket needs Redis 99\.5 or newer, or any Valkey"):
+        await open_store(docket_name, redis_server.url)
 
 
 async def test_a_user_without_the_dangerous_commands_may_open_a_docket(docket_name: str, new_server: Callable[..., RedisServer]):

@@ -258,6 +258,7 @@ class TestNotNow:
         with pytest.raises(RedisUnavailable, match=plight.word):
             await docket.store.delivery.renew("w~1", 1, [], first=True)
         await plight.end(server)
+        assert await docket.store.backend.available(5)  # a server that is no master is connected to anew
 
         assert 0 < await Reclaimer(crew).tick() <= LEASE.total_seconds()
 
