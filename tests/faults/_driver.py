@@ -146,7 +146,7 @@ async def _drain(server: RedisServer, fleet: Fleet) -> dict[str, int]:
 
 def _left(client: redis.Redis, workers: int) -> dict[str, int]:
     keys = Keys(NAME)
-    groups = cast("list[dict[bytes, int]]", _command(client, "XINFO", "GROUPS", keys.stream))
+    groups = [_paired(each) for each in _command(client, "XINFO", "GROUPS", keys.stream)]
     if not groups:  # somebody is about to make it again
         return {"entries in a stream without a group": _command(client, "XLEN", keys.stream)}
     [group] = groups
@@ -158,7 +158,7 @@ def _left(client: redis.Redis, workers: int) -> dict[str, int]:
         "leases without a worker": max(0, _command(client, "ZCARD", keys.leases) - workers),
         "limits that somebody waits for": _command(client, "ZCARD", keys.waiting),
     }
-    for consumer in cast("list[dict[bytes, Any]]", _command(client, "XINFO", "CONSUMERS", keys.stream, keys.group)):
+    for consumer in map(_paired, _command(client, "XINFO", "CONSUMERS", keys.stream, keys.group)):
         found[f"entries pending with {consumer[b'name'].decode()}"] = consumer[b"pending"]
     return {what: count for what, count in found.items() if count}
 
@@ -172,6 +172,10 @@ def _records(client: redis.Redis) -> dict[str, dict[str, str]]:
         present: Mapping[str, str] = {word: value.decode(errors="replace") for word, value in zip(words, values, strict=True) if value is not None}
         found[key.decode().removeprefix(prefix)] = dict(present)
     return found
+
+
+def _paired(flat: list[Any]) -> dict[bytes, Any]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _command(client: redis.Redis, *words: str | bytes) -> Any:
