@@ -33,6 +33,8 @@ def is_installed(version: str) -> bool:
 INSTALLED = tuple(version for version in PYTHONS if is_installed(version))
 DEFAULT = next(version for version in WHOLE_SUITE_ON if version in INSTALLED)  # nox itself runs on one of them
 
+ONE_MORE = {"PYTEST_XDIST_AUTO_NUM_WORKERS": str((os.cpu_count() or 1) + 1)}  # than there are cores, because many tests wait for another process
+
 nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["lint", "types", "tests", "examples", "faults"]
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -70,9 +72,9 @@ def tests(session: nox.Session) -> None:
     if session.posargs:
         session.run("pytest", *session.posargs)
     elif session.python == DEFAULT:
-        session.run("pytest", "--cov", "--cov-report=term", env={"COVERAGE_FILE": str(ROOT / ".coverage")})
+        session.run("pytest", "--cov", "--cov-report=term", env={"COVERAGE_FILE": str(ROOT / ".coverage"), **ONE_MORE})
     else:
-        session.run("pytest", *(path for path in ON_EVERY_PYTHON if (ROOT / path).exists()))
+        session.run("pytest", *(path for path in ON_EVERY_PYTHON if (ROOT / path).exists()), env=ONE_MORE)
 
 
 @nox.session(python=DEFAULT)
