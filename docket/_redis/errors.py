@@ -17,7 +17,6 @@ OUTAGE_REPLIES = (*_FOR_EVERYBODY, "OOM", "UNBLOCKED", "NOAUTH", "WRONGPASS", "M
 """Replies that say `not now` rather than `not like this`: the call was refused before anything was written. (UNBLOCKED: a read that waited when the server became a
 replica, or when somebody deleted the stream.)"""
 
-
 _ELSEWHERE = ("READONLY", "MOVED", "MASTERDOWN", "UNBLOCKED")
 """Those that say that this server is not the one any more."""
 
@@ -76,25 +75,26 @@ _NAMED = {
 
 def is_elsewhere(error: Exception) -> bool:
     """This says whether an error reply means that another server is to be asked, so that the connection is of no use."""
-    text = str(error)  # older servers put an error inside a script behind words of their own
-    return _code(text, type(error).__name__) in _ELSEWHERE or any(f" -{word} " in text for word in _ELSEWHERE)
+    return _word(str(error), type(error).__name__) in _ELSEWHERE
 
 
 def holds_everybody_up(text: str, kind: str = "") -> bool:
     """This says whether an error reply is one that all get meanwhile, so that no worker can keep its lease. A full server renews leases."""
-    return _code(text, kind) in _FOR_EVERYBODY
+    return _word(text, kind) in _FOR_EVERYBODY
 
 
 def reply_error(text: str, where: str, kind: str = "") -> DocketError:
     """This gives our error for the text of an error reply. redis-py cuts the leading word from some; `kind` then stands in for it."""
     if text.startswith("Protocol error: unauthenticated"):  # some servers look at the length of a script before they look for a password
         text = f"NOAUTH Authentication required ({text})"
-    code = _code(text, kind)
-    if code in OUTAGE_REPLIES or any(f"-{word} " in text for word in OUTAGE_REPLIES) or text.startswith("OOM "):
-        advice = " It is part of a cluster: connect with redis+cluster://." if code == "MOVED" and "+cluster://" not in where else ""
-        return RedisUnavailable(f"Redis at {where} takes no writes now ({code}): {text}. Nothing was written.{advice}")
+    word = _word(text, kind)
+    if word in OUTAGE_REPLIES:
+        advice = " It is part of a cluster: connect with redis+cluster://." if word == "MOVED" and "+cluster://" not in where else ""
+        return RedisUnavailable(f"Redis at {where} takes no writes now ({word}): {text}. Nothing was written.{advice}")
     return ServerError(f"Redis at {where} refused a command: {text}")
 
 
-def _code(text: str, kind: str) -> str:
-    return _NAMED.get(kind) or text.partition(" ")[0].removeprefix("-").removeprefix("ERR:")
+def _word(text: str, kind: str) -> str:
+    """The word that says what is wrong, which is the first, unless a server puts an error inside a script behind words of its own."""
+    first = _NAMED.get(kind) or text.partition(" ")[0].removeprefix("-").removeprefix("ERR:")
+    return first if first in OUTAGE_REPLIES else next((word for word in OUTAGE_REPLIES if f"-{word} " in text), first)

@@ -69,6 +69,8 @@ def test_a_broken_connection_is_unavailable(error: Exception):
         (redis.exceptions.ReadOnlyError("You can't write against a read only replica."), True),
         (redis.exceptions.BusyLoadingError("loading"), True),
         (redis.exceptions.ResponseError("MISCONF Errors writing to the AOF file"), True),
+        (redis.exceptions.ResponseError("Error running script: @user_script:12: -READONLY You can't write against a read only replica."), True),
+        (redis.exceptions.ResponseError("Error running script: @user_script:12: -OOM command not allowed"), False),
         (redis.exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), False),
         (redis.exceptions.ResponseError("MOVED 3999 127.0.0.1:6381"), False),
         (redis.exceptions.ResponseError("WRONGTYPE Operation against a key"), False),
