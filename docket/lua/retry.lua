@@ -6,6 +6,8 @@
 -- Events: state (queued). A repeat (same token) answers as the first time did.
 -- How the other run ended is kept beside the record, for whoever still asks for its result.
 --@include run
+--@include wake
+--@include create
 
 local ENDS = { failed = 'f', cancelled = 'x' }
 
@@ -32,28 +34,13 @@ local function main()
   if not run.beside then
     redis.call('SET', KEYS[5], run.outcome or (ENDS[run.state] .. '0:,'), 'PX', ARGV[3])
   end
+  local new = { key = ARGV[4], fn = run['function'], when = '', payload = payload or run.payload or '', large = run.large, trace = run.trace or '', token = ARGV[6] }
   if ARGV[7] ~= '' then
-    payload = ARGV[9] == '1' and ARGV[8]
-    run.large = payload and '1'
-    run.payload = not payload and ARGV[8]
-    redis.call('DEL', KEYS[4])
+    new.payload, new.large = ARGV[8], ARGV[9] == '1'
   end
-  if payload then
-    redis.call('SET', KEYS[4], payload) -- without the expiry it had
-  end
-  local state = enqueue(KEYS[1], '', ARGV[4], generation, now_text)
-  local fields = { 'state', state, 'generation', generation, 'function', run['function'], 'when', now_text, 'token', ARGV[6],
-    'earlier', remembered(run.generation, run.state, run.completed_at or '') }
-  for _, name in ipairs({ 'payload', 'large', 'trace' }) do
-    if run[name] then
-      fields[#fields + 1] = name
-      fields[#fields + 1] = run[name]
-    end
-  end
-  redis.call('DEL', KEYS[3])
-  redis.call('HSET', KEYS[3], unpack(fields))
+  redis.call('DEL', KEYS[3], KEYS[4])
+  local created = create({ stream = KEYS[1], record = KEYS[3], payload = KEYS[4] }, new, generation, remembered(run.generation, run.state, run.completed_at or ''))
   redis.call('ZREM', KEYS[6], ARGV[5])
   redis.call('DEL', KEYS[7])
-  announce(ARGV[4], generation, state, { when = now_text })
-  return { 'created', generation, state, now_text }
+  return created
 end

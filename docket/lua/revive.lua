@@ -9,6 +9,7 @@
 -- How the run that died ended is kept beside the record, for whoever still asks for its result.
 --@include run
 --@include wake
+--@include create
 
 local MOST_BYTES = 64 -- that may stand in a record; a longer value would cost the hash its compact form
 
@@ -33,7 +34,6 @@ local function main()
   end
 
   local generation = tonumber(ARGV[9]) or redis.call('HINCRBY', KEYS[3], 'generation', 1)
-  local when = ARGV[8] ~= '' and ARGV[8] or now_text
   local earlier = remembered(ARGV[5], 'failed', letter.died_at or '')
   if run.state then
     earlier = remembered(run.generation, run.state, run.completed_at or '')
@@ -42,27 +42,11 @@ local function main()
     end
   end
   redis.call('DEL', KEYS[6], KEYS[7])
-  if not is_due(when) then
-    note_due(KEYS[2], when)
-  end
-  local state = enqueue(KEYS[1], KEYS[2], ARGV[6], generation, when)
-  local fields = { 'state', state, 'generation', generation, 'function', letter['function'] or '', 'when', when, 'token', ARGV[7], 'earlier', earlier }
-  if #payload > MOST_BYTES then
-    redis.call('SET', KEYS[7], payload)
-    fields[#fields + 1] = 'large'
-    fields[#fields + 1] = '1'
-  else
-    fields[#fields + 1] = 'payload'
-    fields[#fields + 1] = payload
-  end
-  if letter.trace then
-    fields[#fields + 1] = 'trace'
-    fields[#fields + 1] = letter.trace
-  end
-  redis.call('HSET', KEYS[6], unpack(fields))
+  local created = create({ stream = KEYS[1], queue = KEYS[2], record = KEYS[6], payload = KEYS[7] }, {
+    key = ARGV[6], fn = letter['function'] or '', when = ARGV[8], payload = payload, large = #payload > MOST_BYTES, trace = letter.trace or '', token = ARGV[7],
+  }, generation, earlier)
   redis.call('ZREM', KEYS[4], ARGV[5])
   redis.call('DEL', KEYS[5])
-  announce(ARGV[6], generation, state, { when = when })
   wake_movers(ARGV[3])
-  return { 'created', generation, state, when }
+  return created
 end

@@ -10,40 +10,10 @@
 -- A repeat (same token) answers as the first time did.
 --@include run
 --@include wake
+--@include create
 
 local function number_of(item)
   return item.generation ~= '' and tonumber(item.generation) or redis.call('HINCRBY', KEYS[3], 'generation', 1)
-end
-
-local function create(keys, item, generation, earlier)
-  local when = item.when
-  if when == '' then
-    when = now_text
-  end
-  if not is_due(when) then
-    note_due(KEYS[2], when)
-  end
-  local state = enqueue(KEYS[1], KEYS[2], item.key, generation, when)
-  local fields = { 'state', state, 'generation', generation, 'function', item.fn, 'when', when, 'token', item.token }
-  if item.large then
-    redis.call('SET', keys.payload, item.payload)
-    fields[#fields + 1] = 'large'
-    fields[#fields + 1] = '1'
-  else
-    fields[#fields + 1] = 'payload'
-    fields[#fields + 1] = item.payload
-  end
-  if item.trace ~= '' then
-    fields[#fields + 1] = 'trace'
-    fields[#fields + 1] = item.trace
-  end
-  if earlier then
-    fields[#fields + 1] = 'earlier'
-    fields[#fields + 1] = earlier
-  end
-  redis.call('HSET', keys.record, unpack(fields))
-  announce(item.key, generation, state, { when = when })
-  return { 'created', generation, state, when }
 end
 
 local function succeed(keys, item, run)
@@ -123,7 +93,7 @@ local function main()
       key = ARGV[a], fn = ARGV[a + 1], when = ARGV[a + 2], payload = ARGV[a + 3], trace = ARGV[a + 4], token = ARGV[a + 5],
       replace = ARGV[a + 6] == '1', large = ARGV[a + 8] == '1', generation = ARGV[a + 9], own_generation = ARGV[a + 10], own_delivery = ARGV[a + 11],
     }
-    local keys = { record = KEYS[k] }
+    local keys = { stream = KEYS[1], queue = KEYS[2], record = KEYS[k] }
     k = k + 1
     if ARGV[a + 7] == '1' then
       keys.payload = KEYS[k]

@@ -13,6 +13,7 @@
 -- Events: state. A repeat (same generation and delivery) answers 'settled', or 'gone' when nothing was to be kept.
 --@include run
 --@include wake
+--@include create
 --@include finish
 --@include limits
 --@include bury
@@ -58,20 +59,10 @@ local function fields_of_next(keys, item, run)
   return following
 end
 
-local function place(keys, item, generation, when)
-  if when == '' then
-    when = now_text
-  end
-  if not is_due(when) then
-    note_due(KEYS[2], when)
-  end
-  return enqueue(KEYS[1], KEYS[2], item.key, generation, when), when
-end
-
 -- The next link: this generation's end is kept beside the record, which from here on is the next generation's.
 local function move_on(keys, item, run)
   local following = fields_of_next(keys, item, run)
-  local state, when = place(keys, item, following.generation, following.when)
+  local state, when = place(KEYS[1], KEYS[2], item.key, following.generation, following.when)
   if ARGV[5] ~= '0' then
     redis.call('SET', keys.outcome, item.outcome, 'PX', ARGV[5])
   end
@@ -94,7 +85,7 @@ end
 -- The same run again: a retry, or handed back as though it had not been claimed. A retry remembers when the run was first due and first started.
 local function try_again(keys, item, run)
   drop_successor(keys, item.key, run)
-  local state, when = place(keys, item, run.generation, item.when)
+  local state, when = place(KEYS[1], KEYS[2], item.key, run.generation, item.when)
   local fields = { 'state', state, 'settled', item.generation .. '.' .. item.delivery }
   if item.again == 'release' then -- what its body may still do is not that of the next one, and not settled by it
     fields[#fields + 1] = 'delivery'
