@@ -1,6 +1,6 @@
 """What surrounds the code that runs now: the run it belongs to, and the dockets entered around it.
 
-Entering and leaving themselves are `docket.Docket`'s business; here is only remembered who is entered, and where.
+Entering and leaving themselves are `_sessions`' business; here is only remembered who is entered, and where.
 """
 
 from __future__ import annotations

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
-from contextvars import ContextVar
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar, overload
 
-import anyio
 from typing_extensions import ParamSpec, Self
 
 from docket import _changes, _context, tasks
@@ -25,14 +22,13 @@ from docket._loading import load, members_of
 from docket._operations import CLEAR_BATCH, Operations
 from docket._options import DocketOptions, ResultStorage
 from docket._payloads import Payloads
-from docket._redis import forget
 from docket._redis.urls import mask
 from docket._registry import Registry
 from docket._scheduling import Scheduling
+from docket._sessions import Sessions
 from docket._snapshot import Counts, DocketSnapshot, ExecutionPage, RunningExecution, WorkerInfo
 from docket._store import Store
 from docket._task import Handle, NamedTask, Options, Scheduler, SyncTask, Task, TaskDecorator, is_task, unwrapped
-from docket._uuid7 import uuid7
 from docket._when import When, check_key
 from docket.dependencies._overrides import StandIns
 from docket.errors import InvalidOption, NotEntered
@@ -98,35 +94,6 @@ class RedisClient(Protocol):
         ...
 
 
-class _Session:
-    """This is one stretch of a docket's being entered: in one process, in one event loop, with one store."""
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.loop = asyncio.get_running_loop()
-        self.opening = anyio.Lock()
-        self.entered = 0
-        self.store: Store | None = None
-
-    @property
-    def is_abandoned(self) -> bool:
-        """This says whether nobody is in it, or only somebody who cannot come back to leave it: a forked child's parent, a loop that was closed."""
-        return self.pid != os.getpid() or self.loop.is_closed() or not (self.entered or self.opening.locked())
-
-
-class _Place:
-    """This is where a docket stands: at its own URL, or apart from it, in memory, for what runs in one context."""
-
-    def __init__(self, clock: Clock, strike_list: StrikeList, memory_url: str | None = None) -> None:
-        self.clock = clock
-        self.strike_list = strike_list
-        self.memory_url = memory_url
-        self.session: _Session | None = None
-
-
-_apart: ContextVar[Mapping[Docket, _Place]] = ContextVar("dockets that stand apart", default={})  # noqa: B039 - never changed
-
-
 class Docket:
     """This is a named collection of tasks and their work, kept in Redis (or in memory).
 
@@ -182,8 +149,8 @@ class Docket:
             require_signatures=require_signatures,
             max_payload_bytes=max_payload_bytes,
         )
-        self._place = _Place(clock, StrikeList.of_docket(self))
-        self._take(options)
+        self._sessions = Sessions(self, clock)
+        self._take(options, clock)
         self.registry = Registry(self)
         """The tasks of this docket, as workers read them."""
         for function in tasks.standard_tasks:
@@ -194,8 +161,8 @@ class Docket:
         self._stand_ins = StandIns()
         _context.remember(self)
 
-    def _take(self, options: DocketOptions) -> None:
-        if self._place.clock.jumps and not options.url.startswith("memory://"):
+    def _take(self, options: DocketOptions, clock: Clock) -> None:
+        if clock.jumps and not options.url.startswith("memory://"):
             raise InvalidOption(
                 f"docket {options.name!r} has a clock that can be moved, and url={mask(options.url)!r}: a server goes by a clock of its own; "
                 "use memory:// with it, or leave the clock out"
@@ -217,37 +184,29 @@ class Docket:
 
         Raises `InvalidOption`, and `NotEntered` where something is to change while the docket is entered anywhere in this process.
         """
-        wanted, place = replace(self.options, **options), self._place
-        if wanted == self.options and clock in (None, place.clock):
+        wanted, sessions = replace(self.options, **options), self._sessions
+        if wanted == self.options and clock in (None, sessions.own_clock):
             return
-        if place.session is not None and not place.session.is_abandoned:
+        if sessions.is_under_way:
             raise NotEntered(f"docket {self.name!r} is entered, so its options cannot be changed; leave it first")
-        self._place = _Place(clock or place.clock, place.strike_list)
-        try:
-            self._take(wanted)
-        except InvalidOption:
-            self._place = place
-            raise
+        clock = clock or sessions.own_clock
+        self._take(wanted, clock)
+        sessions.begin_anew(clock)
 
     @property
     def clock(self) -> Clock:
         """This is where the docket's time comes from."""
-        return self._here.clock
+        return self._sessions.here.clock
 
     @property
     def result_storage(self) -> ResultStorage | None:
         """This is where results are kept instead of in Redis."""
-        return self.options.result_storage if self._here.memory_url is None else None
+        return self.options.result_storage if self._sessions.here.memory_url is None else None
 
     @property
     def strike_list(self) -> StrikeList:
         """This knows which calls are struck, and takes conditions of your own. It follows the docket's strikes while the docket is entered."""
-        return self._here.strike_list
-
-    @property
-    def _here(self) -> _Place:
-        apart = _apart.get()
-        return apart.get(self, self._place) if apart else self._place
+        return self._sessions.here.strike_list
 
     def __repr__(self) -> str:
         return f"<Docket {self.name!r}>"
@@ -258,80 +217,35 @@ class Docket:
     # Entering and leaving
 
     async def __aenter__(self) -> Self:
-        here = self._here
-        session = here.session
-        if session is None or session.is_abandoned:
-            session = here.session = _Session()
-        elif session.loop is not asyncio.get_running_loop():
-            raise NotEntered(f"docket {self.name!r} is entered in another event loop; leave it there first, or make another Docket for this loop")
-
-        async with session.opening:
-            if session.store is None:
-                session.store = await Store.open(
-                    self.name, here.memory_url or self.url, execution_ttl=self.execution_ttl, clock=here.clock, credential_provider=self.credential_provider,
-                    dead_letter_retention=self.options.dead_letter_retention, dead_letter_count=self.options.dead_letter_count,
-                    replicas=self.options.durable_adds,
-                )  # fmt: skip
-                here.strike_list.follow(session.store.strikes)
-            session.entered += 1
-        _context.enter(self)
+        await self._sessions.enter()
         return self
 
     async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
-        session = self._entered_session()
-        session.entered -= 1
-        _context.leave(self)
-        if session.entered:
-            return
-        store, session.store = session.store, None
-        assert store is not None
-        self.strike_list.unfollow(store.strikes)
-        self._scheduling.flush()
-        await store.aclose()
+        await self._sessions.leave(before_closing=self._scheduling.flush)
 
-    @asynccontextmanager
-    async def apart(self, clock: Clock) -> AsyncGenerator[None, None]:
+    def apart(self, clock: Clock) -> AbstractAsyncContextManager[None]:
         """This has what runs in this context find the docket entered, empty, in memory and with this clock, wherever it stands for others: for tests.
 
         Its tasks and overrides are the docket's own; its results stay out of `result_storage`. What it held is gone when it is left.
         """
-        url = f"memory://apart-{uuid7()}"
-        former = _apart.set({**_apart.get(), self: _Place(clock, StrikeList.of_docket(self), url)})
-        try:
-            async with self:
-                yield
-        finally:
-            _apart.reset(former)
-            forget(url)
+        return self._sessions.apart(clock)
 
     @property
     def is_entered(self) -> bool:
         """This says whether the docket is entered in the running event loop."""
-        session = self._here.session
-        return session is not None and session.store is not None and session.pid == os.getpid() and session.loop is _running_loop()
+        return self._sessions.is_entered
 
     @property
     def is_connected(self) -> bool:
         """This says whether the docket is entered and its connection stands. Any thread may ask."""
-        session = self._here.session
-        return session is not None and session.store is not None and session.pid == os.getpid() and session.store.backend.is_connected
+        return self._sessions.is_connected
 
     @property
     def store(self) -> Store:
         """This is the docket's data, for workers and the parts of docket; not part of the public interface. Raises `NotEntered`."""
-        store = self._entered_session().store
+        store = self._sessions.entered().store
         assert store is not None
         return store
-
-    def _entered_session(self) -> _Session:
-        session = self._here.session
-        if session is None or session.store is None:
-            raise NotEntered(f"docket {self.name!r} is not entered; do this inside `async with docket:`, which connects it")
-        if session.pid != os.getpid():
-            raise NotEntered(f"docket {self.name!r} was entered before this process was forked; enter it again here, with `async with docket:`")
-        if session.loop is not _running_loop():
-            raise NotEntered(f"docket {self.name!r} is entered in another event loop; do this there, or make another Docket for this loop")
-        return session
 
     # Declaring
 
@@ -645,10 +559,3 @@ class _Client:
     async def execute_command(self, *args: Any) -> Any:
         """This sends a command and gives its reply, with bytes for text."""
         return await self._backend.call(*args)
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

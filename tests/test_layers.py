@@ -59,7 +59,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         }
     ),
     frozenset({"dependencies"}),
-    frozenset({"_collections", "_operations", "_registry", "_scheduling", "docket", "tasks"}),
+    frozenset({"_collections", "_operations", "_registry", "_scheduling", "_sessions", "docket", "tasks"}),
     frozenset({"_worker", "worker"}),
     frozenset({"__init__", "__main__", "cli", "integrations", "testing"}),
 )
