@@ -18,6 +18,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from docket._loading import did_you_mean, load
+from docket._moments import read_moment
 from docket._options import parse_duration
 from docket.errors import InvalidOption, LoadError, PayloadError
 
@@ -119,11 +120,6 @@ def _utc(moment: datetime) -> str:
     return (moment.replace(tzinfo=None) if moment.utcoffset() is None else moment.astimezone(timezone.utc)).isoformat()
 
 
-def _moment(found: str) -> datetime:
-    # Python 3.10 does not know the Z
-    return datetime.fromisoformat(f"{found[:-1]}+00:00" if found[-1:] in {"Z", "z"} else found)
-
-
 # From text
 
 
@@ -166,7 +162,7 @@ _KINDS = (
     _Kind("float", float, lambda value: repr(_not_nan(value)), _as_text(_float), _float, "float:0.5"),
     _Kind("str", str, _same, _text, str, "str:five"),
     _Kind("decimal", Decimal, lambda value: str(_not_nan(value)), _as_text(_decimal), _decimal, "decimal:9.99"),
-    _Kind("datetime", datetime, _utc, _as_text(_moment), _moment, "datetime:2030-01-31T12:00:00Z"),
+    _Kind("datetime", datetime, _utc, _as_text(read_moment), read_moment, "datetime:2030-01-31T12:00:00Z"),
     _Kind("date", date, date.isoformat, _as_text(date.fromisoformat), date.fromisoformat, "date:2030-01-31"),
     _Kind("time", time, time.isoformat, _as_text(time.fromisoformat), time.fromisoformat, "time:12:00"),
     _Kind("timedelta", timedelta, lambda value: value // _MICROSECOND, lambda found: _exactly(int)(found) * _MICROSECOND, _duration, "timedelta:90s"),

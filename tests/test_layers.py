@@ -23,6 +23,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_literals",
             "_loading",
             "_messages",
+            "_moments",
             "_options",
             "_payloads",
             "_reasons",

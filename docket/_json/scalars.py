@@ -14,6 +14,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from docket._json.codec import Codec, Mismatch, brief, shown
+from docket._moments import read_moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,10 +140,6 @@ def _read_bytes(text: str) -> bytes:
         raise ValueError(text) from exc
 
 
-def _read_moment(text: str) -> dt.datetime:
-    return dt.datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text))  # Python 3.10 knows no Z
-
-
 _DURATION = re.compile(
     r"(?P<sign>-?)P(?:(?P<days>\d+)D)?(?:T(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+)(?:\.(?P<fraction>\d{1,6}))?S)?)?", re.ASCII
 )
@@ -224,7 +221,7 @@ def _text_codec(kind: type) -> Codec | None:
     if kind is bytes:
         return _Text(bytes, _write_bytes, _read_bytes, 8)
     if kind is dt.datetime:
-        return _Text(kind, lambda value: value.isoformat(), _read_moment)
+        return _Text(kind, lambda value: value.isoformat(), read_moment)
     if kind is dt.date:
         return _Text(kind, lambda value: value.isoformat(), dt.date.fromisoformat, but=dt.datetime)
     if kind is dt.time:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from docket._moments import read_moment
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 __all__ = ["literal", "moment_of", "named_arguments"]
 
@@ -13,7 +17,7 @@ __all__ = ["literal", "moment_of", "named_arguments"]
 def moment_of(text: str) -> datetime:
     """This is an option type for click: a moment in ISO 8601, in local time unless it says otherwise."""
     try:
-        return datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in {"Z", "z"} else text).astimezone()  # Python 3.10 does not know the Z
+        return read_moment(text).astimezone()
     except (ValueError, OverflowError) as exc:
         raise click.BadParameter(f"{text!r} is no moment; write 2030-01-31T12:00 (local time), 2030-01-31T12:00Z or 2030-01-31T12:00+02:00") from exc
 
