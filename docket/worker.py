@@ -35,7 +35,7 @@ from docket._worker._runs import Runs
 from docket._worker._undertaker import Undertaker
 from docket.dependencies._overrides import StandIns
 from docket.dependencies._shared import SharedContext
-from docket.errors import DocketError, NotEntered, RedisUnavailable, ServerError
+from docket.errors import DocketError, NotEntered, RedisUnavailable
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -297,21 +297,13 @@ class Worker:
                 await crew.store.delivery.ensure_group()
                 await leases.start()
                 for service in services:
-                    if service.at_start:
-                        await self._first_tick(crew, service)
+                    await service.begin()
             except RedisUnavailable as exc:
                 await intake.wait_out(exc, failures)
                 failures += 1
             else:
                 return True
         return False
-
-    @staticmethod
-    async def _first_tick(crew: Crew, service: Service) -> None:
-        try:
-            await service.tick()
-        except ServerError:  # a wrong type under one of our keys: the others are not to wait for that
-            logger.exception("The worker's %s failed and will be tried again", service.name, extra=crew.labels)
 
     async def _depart(self, crew: Crew) -> None:
         try:

@@ -11,7 +11,7 @@ import anyio
 
 from docket import instrumentation
 from docket._redis.wire import backoff
-from docket.errors import RedisUnavailable
+from docket.errors import RedisUnavailable, ServerError
 
 if TYPE_CHECKING:
     from docket._worker._crew import Crew
@@ -20,6 +20,7 @@ __all__ = ["Service"]
 
 logger = logging.getLogger("docket.worker")
 
+_FAILED = "The worker's %s failed and will be tried again"
 _NO_SPAN = nullcontext()
 
 _LOOK_UP = 5.0
@@ -31,7 +32,7 @@ class Service(ABC):
 
     name: str
     at_start: bool = False
-    """Whether a worker does this once before it fetches anything."""
+    """Whether a worker does this once before it fetches anything; see `begin`."""
 
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
@@ -44,6 +45,15 @@ class Service(ABC):
     def nudge(self) -> None:
         """This has the next tick come at once."""
         self._nudge.set()
+
+    async def begin(self) -> None:
+        """This ticks once if it is to, before anything is fetched. A refusal by the server is logged, and left to `run`. Raises `RedisUnavailable`."""
+        if not self.at_start:
+            return
+        try:
+            await self.tick()
+        except ServerError:  # a wrong type under one of our keys: the other duties are not to wait for that
+            logger.exception(_FAILED, self.name, extra=self._crew.labels)
 
     async def run(self) -> None:
         """This ticks for ever; it is its owner's to start and to cancel. An outage is waited out; any other failure is logged, and the next tick comes."""
@@ -60,7 +70,7 @@ class Service(ABC):
                 pause = backoff(failures, min(_LOOK_UP, self._crew.lease_seconds / 8))
                 failures += 1
             except Exception:  # a bug of ours, or a refusal by the server: either way the duty goes on, for nobody else does it
-                logger.exception("The worker's %s failed and will be tried again", self.name, extra=self._crew.labels)
+                logger.exception(_FAILED, self.name, extra=self._crew.labels)
                 pause = backoff(failures) + 1
                 failures += 1
             await self._wait(pause)
