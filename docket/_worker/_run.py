@@ -355,7 +355,7 @@ class Runner:
             claimed.run, claimed.message_id, outcome, again=decision.again,
             when_us=None if decision.when is None else to_us(decision.when), attempt=decision.attempt,
             payload=payload,
-            limit=running.place or claimed.limit, wide=claimed.large_payload or execution.successor_asked,
+            limit=running.place or claimed.limit, wide=_is_wide(running),
         )  # fmt: skip
         if decision.state is ExecutionState.FAILED and not isinstance(decision.exception, (Snooze, AdmissionBlocked)):
             settlement.failure = self._failed(claimed, decision.exception)
