@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from docket._redis.batcher import BATCH_ITEMS
 from docket._store.base import READ_PATIENCE, Base, chunks
 from docket._store.records import Letter
 
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from docket._redis.backend import Backend
 
 __all__ = ["Letters"]
-
-_AT_ONCE = 200
-"""Letters that one call of a script handles."""
 
 _ROOM = 8 * 1024 * 1024
 """Bytes of arguments and attempts that come along with so many."""
@@ -30,10 +28,6 @@ class Letters(Base):
         super().__init__(backend, keys)
         self._retention_ms = retention_ms
         self._most = most
-
-    async def count(self) -> int:
-        """This counts them; those that have expired lately may be among them."""
-        return int(await self._read("ZCARD", self._keys.dead))
 
     async def newest(self, before: tuple[int, str] | None, count: int) -> list[tuple[int, str]]:
         """This lists moments of death and generations, the latest first, those that died before `before`."""
@@ -56,7 +50,7 @@ class Letters(Base):
         Of what goes beyond so many bytes in 200 letters, the arguments and all attempts but the last are left out; `whole` reads them.
         """
         found: list[Letter | None] = []
-        for part in chunks(generations, _AT_ONCE):
+        for part in chunks(generations, BATCH_ITEMS):
             keys = [self._keys.letter(generation) for generation in part]
             args = (task or "", key_prefix, room)
             replies = await self._persist(lambda keys=keys, args=args: self._script("letters", keys, *args), READ_PATIENCE)
@@ -71,7 +65,7 @@ class Letters(Base):
     async def discard(self, generations: Sequence[str]) -> int:
         """This throws letters away, and says how many there were. Safe to repeat."""
         gone = 0
-        for part in chunks(generations, _AT_ONCE):
+        for part in chunks(generations, BATCH_ITEMS):
             keys = [self._keys.dead, *(self._keys.letter(generation) for generation in part)]
             gone += await self._persist(lambda keys=keys, part=part: self._script("discard", keys, *part), READ_PATIENCE)
         return gone
@@ -84,8 +78,8 @@ class Letters(Base):
         if not self._retention_ms:
             return 0
         oldest_us = now_us - self._retention_ms * 1000
-        old = await self._backend.call("ZRANGEBYSCORE", self._keys.dead, -oldest_us, "+inf", "LIMIT", 0, _AT_ONCE)
-        surplus = await self._backend.call("ZRANGE", self._keys.dead, self._most, self._most + _AT_ONCE - 1)
+        old = await self._backend.call("ZRANGEBYSCORE", self._keys.dead, -oldest_us, "+inf", "LIMIT", 0, BATCH_ITEMS)
+        surplus = await self._backend.call("ZRANGE", self._keys.dead, self._most, self._most + BATCH_ITEMS - 1)
         return await self.discard([generation.decode() for generation in dict.fromkeys([*old, *surplus])])
 
 

@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from docket._dead import DeadLetter
+from docket._redis.batcher import BATCH_ITEMS
 from docket._worker._service import Service
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ __all__ = ["Undertaker"]
 logger = logging.getLogger("docket.worker")
 
 INTERVAL = 60.0
-FULL_TRIM = 200
 
 
 class Undertaker(Service):
@@ -28,7 +28,7 @@ class Undertaker(Service):
 
     async def tick(self) -> float:
         thrown_away = await self._crew.store.letters.trim(self._crew.server_now_us())
-        return 0.0 if thrown_away >= FULL_TRIM else INTERVAL
+        return 0.0 if thrown_away >= BATCH_ITEMS else INTERVAL
 
     async def buried(self, run: RunId) -> None:
         """This hands a letter that was written just now to the docket's `on_dead`, which has `cleanup_timeout` for it. What that raises is logged."""

@@ -143,5 +143,5 @@ async def test_its_dead_letter_goes(lua: Lua):
 
     assert (await lua.retry())[0] == b"created"
 
-    assert await lua.store.letters.count() == 0
+    assert await lua.scores(lua.keys.dead) == {}
     assert await lua.exists(lua.keys.letter(1)) == 0

@@ -35,7 +35,7 @@ async def revive(
 
 async def letters(lua: Lua) -> tuple[int, int]:
     """How many are listed, and how many of the first there are."""
-    return await lua.store.letters.count(), await lua.exists(lua.keys.letter(1))
+    return len(await lua.scores(lua.keys.dead)), await lua.exists(lua.keys.letter(1))
 
 
 async def test_it_is_a_new_run_of_the_first_attempt_and_the_letter_goes(lua: Lua):

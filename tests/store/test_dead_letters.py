@@ -36,6 +36,10 @@ async def listed(store: Store, count: int = 100) -> list[str]:
     return [letter.key for letter in letters if letter is not None]
 
 
+async def counted(store: Store) -> int:
+    return len(await store.letters.newest(None, 1000))
+
+
 async def now_us(store: Store) -> int:
     return (await store.delivery.move_due([]))[2]
 
@@ -68,9 +72,9 @@ async def test_what_has_expired_is_no_letter_any_more_and_is_trimmed(docket_name
         [(new, _), _] = await store.letters.newest(None, 10)
 
         assert await store.letters.trim(new + 59_999_999) == 1
-        assert await store.letters.count() == 1
+        assert await counted(store) == 1
         assert await store.letters.trim(new + 60_000_000) == 1
-        assert await store.letters.count() == await store.letters.trim(new + 60_000_000) == 0
+        assert await counted(store) == await store.letters.trim(new + 60_000_000) == 0
     finally:
         await store.aclose()
 
@@ -91,7 +95,7 @@ async def test_a_trim_throws_away_two_hundred_at_a_time(store: Store):
     await store.backend.call("PEXPIRE", store.keys.dead, 60_000)
 
     assert [await store.letters.trim(0) for _ in range(4)] == [200, 200, 47, 0]
-    assert await store.letters.count() == 3
+    assert await counted(store) == 3
 
 
 async def test_who_keeps_none_leaves_those_of_others_alone(store: Store, docket_name: str, url: str):
