@@ -22,6 +22,15 @@ STARTS_WITHIN = 3.0
 """Seconds after which a worker that was started again is taken to be at work."""
 
 
+_IMPAIRED: dict[str, tuple[str, object, object]] = {
+    "refuse": ("refuse", True, False),
+    "mute": ("silent", True, False),
+    "deaf": ("deaf", True, False),
+    "slow": ("delay", 0.05, 0.0),
+}
+"""What of a link is how while such a fault lasts, and how it is afterwards."""
+
+
 class Faults:
     """This is everything that can go wrong."""
 
@@ -37,10 +46,7 @@ class Faults:
             "stop": self._stop,
             "server": self._kill_server,
             "cut": self._cut,
-            "refuse": self._refuse,
-            "mute": self._mute,
-            "deaf": self._deaf,
-            "slow": self._slow,
+            **dict.fromkeys(_IMPAIRED, self._impair),
             "half close": self._half_close,
             "lose reply": self._lose_reply,
             "script flush": self._script_flush,
@@ -117,31 +123,11 @@ class Faults:
         async with self._noted("lose reply", fault.target):
             link.lost, link.lose_reply_to = 0, fault.command.encode()
 
-    async def _refuse(self, fault: Fault) -> None:
-        link = self._links[fault.target]
-        async with self._noted("refuse", fault.target, refuses=True):
-            link.refuse = True
-            link.cut()
+    async def _impair(self, fault: Fault) -> None:
+        link, (part, ill, well) = self._links[fault.target], _IMPAIRED[fault.kind]
+        async with self._noted(fault.kind, fault.target, refuses=fault.kind == "refuse"):
+            setattr(link, part, ill)
+            if fault.kind == "refuse":
+                link.cut()
             await asyncio.sleep(fault.lasts)
-            link.refuse = False
-
-    async def _mute(self, fault: Fault) -> None:
-        link = self._links[fault.target]
-        async with self._noted("mute", fault.target):
-            link.silent = True
-            await asyncio.sleep(fault.lasts)
-            link.silent = False
-
-    async def _deaf(self, fault: Fault) -> None:
-        link = self._links[fault.target]
-        async with self._noted("deaf", fault.target):
-            link.deaf = True
-            await asyncio.sleep(fault.lasts)
-            link.deaf = False
-
-    async def _slow(self, fault: Fault) -> None:
-        link = self._links[fault.target]
-        async with self._noted("slow", fault.target):
-            link.delay = 0.05
-            await asyncio.sleep(fault.lasts)
-            link.delay = 0.0
+            setattr(link, part, well)
