@@ -5,6 +5,7 @@
 * `timed`: an entered docket in memory whose time the test moves, with `clock`.
 * `redis_server`: the real server of this test process, empty at the start of each test that uses it.
 * `new_server`: makes servers of this test's own, which it may stop, kill and start again.
+* `proxy`: stands between the test and `redis_server`, and loses connections, replies and time when told to.
 * `cluster`, `trio`: a cluster, and a master with sentinels; in order at the start of each test that uses them. A module with `BACKENDS = ("cluster", "sentinel")`
   runs its tests there. `DOCKET_TESTS_TOPOLOGY=cluster` (or `sentinel`) has the server of the whole run be part of one, for `nox -s matrix`.
 * `@pytest.mark.only_memory("why")`, `@pytest.mark.only_server("why")`: bound to one backend; the summary tells how many.
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pytest
 
+from tests._proxy import Proxy, running_proxy
 from tests._servers import RedisServer, lasting_keys, running_server
 from tests._topologies import SLOTS, Cluster, Trio, running_cluster, running_trio, slot_of
 
@@ -151,6 +153,13 @@ def new_server() -> Iterator[Callable[..., RedisServer]]:
             return servers.enter_context(running_server(*arguments))
 
         yield start
+
+
+@pytest.fixture
+async def proxy(redis_server: RedisServer) -> AsyncIterator[Proxy]:
+    """This stands between whoever connects to it and the real server."""
+    async with running_proxy(redis_server.port) as proxy:
+        yield proxy
 
 
 @pytest.fixture

@@ -23,20 +23,13 @@ from docket._watching import Watch
 from docket.errors import RedisUnavailable, ResultUnavailable
 from docket.states import TERMINAL, TRANSITIONS
 from tests._followers import Follower, following
-from tests._proxy import Proxy, running_proxy
+from tests._proxy import Proxy
 from tests._servers import RedisServer
 from tests._waiting import eventually
 
 LATER = timedelta(hours=1)
 SCHEDULED, QUEUED, RUNNING = ExecutionState.SCHEDULED, ExecutionState.QUEUED, ExecutionState.RUNNING
 COMPLETED, FAILED, CANCELLED = ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.CANCELLED
-
-
-@pytest.fixture
-async def proxy(redis_server: RedisServer) -> AsyncIterator[Proxy]:
-    """This stands between whoever follows and the server."""
-    async with running_proxy(redis_server.port) as proxy:
-        yield proxy
 
 
 class Away:

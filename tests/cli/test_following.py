@@ -17,8 +17,7 @@ from docket._store.records import ProgressChange, RunRecord, StateChange
 from docket.cli._following import Following, Run
 from docket.errors import RedisUnavailable, ResultUnavailable
 from docket.execution import ExecutionState
-from tests._proxy import Proxy, running_proxy
-from tests._servers import RedisServer
+from tests._proxy import Proxy
 from tests._waiting import eventually
 from tests.cli._stage import HOUR, working
 
@@ -330,12 +329,6 @@ class TestNothingIsKept:
 
         assert notes.heard.count("completed") == 1
         assert notes.heard[-1] == "cancelled"
-
-
-@pytest.fixture
-async def proxy(redis_server: RedisServer) -> AsyncIterator[Proxy]:
-    async with running_proxy(redis_server.port) as proxy:
-        yield proxy
 
 
 @pytest.mark.only_server("an engine in the process has no connection to lose")

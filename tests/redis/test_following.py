@@ -25,12 +25,6 @@ MOVED = ("EVAL", "return redis.error_reply('MOVED 1 127.0.0.1:1')", 0)
 
 
 @pytest.fixture
-async def proxy(redis_server: RedisServer) -> AsyncIterator[Proxy]:
-    async with running_proxy(redis_server.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 async def other(redis_server: RedisServer) -> AsyncIterator[Proxy]:
     async with running_proxy(redis_server.port) as proxy:
         yield proxy

@@ -21,12 +21,6 @@ from tests.redis._backends import opened
 
 
 @pytest.fixture
-async def proxy(redis_server: RedisServer) -> AsyncIterator[Proxy]:
-    async with running_proxy(redis_server.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 async def backend(proxy: Proxy) -> AsyncIterator[Backend]:
     """This reaches the server through the proxy."""
     async with opened(proxy.url) as backend:

@@ -12,16 +12,10 @@ from docket._redis import subscriber as messages
 from docket._redis.backend import Backend
 from docket.errors import ServerError
 from tests._busy import busy
-from tests._proxy import Proxy, running_proxy
+from tests._proxy import Proxy
 from tests._servers import RedisServer
 from tests._waiting import eventually
 from tests.redis._backends import Ear, opened
-
-
-@pytest.fixture
-async def proxy(redis_server: RedisServer) -> AsyncIterator[Proxy]:
-    async with running_proxy(redis_server.port) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, TypeVar
 
 import anyio
 import pytest
@@ -21,6 +21,8 @@ from tests._servers import RedisServer
 from tests._waiting import eventually
 
 HERE, THERE = ("here", 1), ("there", 2)
+
+W = TypeVar("W", Sentinels, ClusterMap)
 
 
 class Oracle:
@@ -101,23 +103,21 @@ def hosts_of(asked: list[Oracle]) -> str:
 
 
 @asynccontextmanager
-async def sentinels(asked: list[Oracle]) -> AsyncGenerator[Sentinels]:
-    found = Sentinels(parse(f"redis+sentinel://{hosts_of(asked)}/mymaster"))
+async def asking(asked: list[Oracle], where: W) -> AsyncGenerator[W]:
+    """This is whoever asks them, for the length of a block; in the end it has let go of them all."""
     try:
-        yield found
+        yield where
     finally:
-        await found.aclose()
+        await where.aclose()
     await eventually(lambda: not any(each.connected for each in asked))
 
 
-@asynccontextmanager
-async def cluster(asked: list[Oracle]) -> AsyncGenerator[ClusterMap]:
-    found = ClusterMap(parse(f"redis+cluster://{hosts_of(asked)}"), None, "{docket}:")
-    try:
-        yield found
-    finally:
-        await found.aclose()
-    await eventually(lambda: not any(each.connected for each in asked))
+def sentinels(asked: list[Oracle]) -> AbstractAsyncContextManager[Sentinels]:
+    return asking(asked, Sentinels(parse(f"redis+sentinel://{hosts_of(asked)}/mymaster")))
+
+
+def cluster(asked: list[Oracle]) -> AbstractAsyncContextManager[ClusterMap]:
+    return asking(asked, ClusterMap(parse(f"redis+cluster://{hosts_of(asked)}"), None, "{docket}:"))
 
 
 @asynccontextmanager

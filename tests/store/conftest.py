@@ -9,7 +9,7 @@ import pytest
 
 from docket._clock import SYSTEM
 from docket._store import Store
-from tests._proxy import Proxy, running_proxy
+from tests._proxy import Proxy
 from tests._servers import RedisServer
 
 
@@ -21,13 +21,6 @@ async def store(docket_name: str, url: str) -> AsyncIterator[Store]:
     await store.delivery.ensure_group()
     yield store
     await store.aclose()
-
-
-@pytest.fixture
-async def proxy(redis_server: RedisServer) -> AsyncIterator[Proxy]:
-    """This stands between `far_store` and the server."""
-    async with running_proxy(redis_server.port) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ from docket import Docket, ExecutionState
 from docket._redis import server, subscriber, wire
 from docket._worker import _intake
 from docket.errors import RedisUnavailable
-from tests._proxy import Proxy, running_proxy
-from tests._servers import RedisServer
+from tests._proxy import Proxy
 from tests._waiting import eventually
 from tests.worker._hands import SOON, at_work, lasts, record
 
@@ -31,12 +30,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "RESPONSE_TIMEOUT", SILENCE)
     monkeypatch.setattr(subscriber, "PING_INTERVAL", SILENCE)
     monkeypatch.setattr(_intake, "BLOCK_MS", int(SILENCE * 1000))
-
-
-@pytest.fixture
-async def proxy(redis_server: RedisServer) -> AsyncGenerator[Proxy, None]:
-    async with running_proxy(redis_server.port) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -23,8 +23,7 @@ from docket._worker._keeper import Keeper
 from docket._worker._runs import Runs
 from docket.errors import RedisUnavailable
 from docket.testing import MovableClock
-from tests._proxy import Proxy, running_proxy
-from tests._servers import RedisServer
+from tests._proxy import Proxy
 from tests._waiting import eventually
 from tests.worker._elsewhere import worker_elsewhere
 from tests.worker._hands import SOON, at_work, crew_of, dead_worker, lasts, record
@@ -268,12 +267,6 @@ class TestTheThread:
                 await asyncio.sleep(LEASE.total_seconds())
                 assert await docket.store.delivery.lapsed(clock.now_us()) == []
             assert losses == []
-
-
-@pytest.fixture
-async def proxy(redis_server: RedisServer) -> AsyncIterator[Proxy]:
-    async with running_proxy(redis_server.port) as proxy:
-        yield proxy
 
 
 @pytest.fixture

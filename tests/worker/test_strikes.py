@@ -20,7 +20,7 @@ from docket._worker._leases import Leases
 from docket._worker._perpetuals import Perpetuals
 from docket._worker._runs import Running, Runs
 from docket.errors import RedisUnavailable
-from tests._proxy import Proxy, running_proxy
+from tests._proxy import Proxy
 from tests._servers import RedisServer
 from tests._waiting import eventually
 from tests.worker._hands import SOON, at_work, crew_of, fetch, lasts, record, report_of
@@ -141,13 +141,6 @@ async def test_the_worker_of_the_docket_that_struck_knows_it_as_well(docket: Doc
 
 
 # Outages
-
-
-@pytest.fixture
-async def proxy(redis_server: RedisServer) -> AsyncIterator[Proxy]:
-    """This stands between the worker and the server."""
-    async with running_proxy(redis_server.port) as proxy:
-        yield proxy
 
 
 async def test_a_strike_made_while_the_worker_was_cut_off_holds_when_it_is_back(docket_name: str, proxy: Proxy, redis_server: RedisServer):
