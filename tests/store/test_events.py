@@ -328,12 +328,14 @@ class TestTrack:
     ):
         near = await Store.open(docket_name, url_of_the_server, execution_ttl=timedelta(minutes=1), clock=SYSTEM)
         monkeypatch.setattr(far_store.events, "_inspection", near.inspection)  # commands come through
+        subscriber = far_store.backend.subscriber
+        await eventually(lambda: subscriber.listening == 1)  # to what is struck
         async with far_store.events.feed("k") as other:
             proxy.silent = True
             claimed = await start(near)
             track = far_store.events.track("k")
             entering = asyncio.create_task(track.__aenter__())
-            await asyncio.sleep(0.02)
+            await eventually(lambda: subscriber.listening == 3)
             proxy.silent = False
             await entering
             on_its_way = [await next_event(other) for _ in range(2)]
@@ -347,7 +349,7 @@ class TestTrack:
             await near.lifecycle.cancel("k")
             late = far_store.events.track("k")
             entering = asyncio.create_task(late.__aenter__())
-            await asyncio.sleep(0.02)
+            await eventually(lambda: subscriber.listening == 3)
             proxy.silent = False
             await entering
             cancelled, last = await late.get(), await late.get()
@@ -364,7 +366,8 @@ class TestTrack:
         await near.aclose()
 
     @pytest.mark.only_server("in memory there are no outages")
-    async def test_an_outage_is_waited_out(self, far_store: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch):
+    async def test_an_outage_is_waited_out(self, far_store: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+        caplog.set_level(logging.DEBUG, "docket.redis")
         monkeypatch.setattr(inspection, "READ_PATIENCE", 0.05)
         await far_store.lifecycle.schedule(order())
         async with far_store.events.track("k") as track:
@@ -372,7 +375,7 @@ class TestTrack:
             await proxy.stop()
             track.on_interruption()
             getting = asyncio.create_task(track.get())
-            await asyncio.sleep(0.2)  # several patiences
+            await eventually(lambda: caplog.text.count("A record cannot be read now") > 1)
             assert not getting.done()
             await proxy.start()
             reading = await getting
