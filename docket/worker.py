@@ -32,6 +32,7 @@ from docket._worker._reclaimer import Reclaimer
 from docket._worker._report import Report, log_tasks
 from docket._worker._run import Runner
 from docket._worker._runs import Runs
+from docket._worker._settling import Settler
 from docket._worker._undertaker import Undertaker
 from docket.dependencies._overrides import StandIns
 from docket.dependencies._shared import SharedContext
@@ -249,9 +250,10 @@ class Worker:
         plans = Plans(crew.registry, self.dependencies, self.fallback_task)
         report = Report(crew, plans.is_registered)
         undertaker = Undertaker(crew)
-        runner = Runner(crew, report, undertaker, shared, threads, plans.find, limits)
+        settler = Settler(crew, report, undertaker)
+        runner = Runner(crew, report, settler, shared, threads, plans.find, limits)
         runs = Runs(self.concurrency, runner.perform)
-        drain = self._drain = Drain(crew, runs, self._grace, runner.hand_back)
+        drain = self._drain = Drain(crew, runs, self._grace, settler.hand_back)
         finished = Finish(crew, plans) if until_finished else None
         intake = self._intake = Intake(crew, runs, report, finished.reached if finished else None)
         if self._stopping.is_set():

@@ -1,4 +1,4 @@
-"""One run, top to bottom: recognise, prepare, call, decide, settle, report."""
+"""One run, top to bottom: recognise, prepare, call, decide, conclude. Writing what was decided, and telling of it, is `_settling`'s business."""
 
 from __future__ import annotations
 
@@ -10,25 +10,20 @@ from datetime import timedelta
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from docket._clock import from_us, to_us
+from docket._clock import from_us
 from docket._context import current_docket, current_execution, current_worker, witness
 from docket._logging import bind_run
-from docket._results import kept_failure, kept_result, sealed, struck_by
 from docket._signatures import shape_of
-from docket._signing import unsealed
-from docket._store.records import Outcome, Settlement
 from docket._worker._admission import Gatekeeper
 from docket._worker._decision import Decision, decide
-from docket._worker._failures import failed_attempt, reason_of
 from docket._worker._handlers import ask_on_completion, ask_on_failure
-from docket._worker._report import called, described
+from docket._worker._report import called
 from docket._worker._runs import ABANDONED, HANDED_BACK, LOST
 from docket._worker._strangers import Strangers
 from docket._worker._turn import Turn
-from docket.dependencies._admission import AdmissionBlocked
 from docket.dependencies._base import TaskOutcome, Verdict
-from docket.dependencies._verdicts import Dropped, Snooze
-from docket.errors import ArgumentsChanged, DeliveriesExhausted, DocketError, InvalidArguments, NotSerializable, ServerError, UnknownTask
+from docket.dependencies._verdicts import Dropped
+from docket.errors import ArgumentsChanged, DeliveriesExhausted, DocketError, InvalidArguments, UnknownTask
 from docket.execution import Execution
 from docket.states import ExecutionState
 
@@ -40,7 +35,7 @@ if TYPE_CHECKING:
     from docket._worker._crew import Crew
     from docket._worker._report import Report
     from docket._worker._runs import Running, Runs
-    from docket._worker._undertaker import Undertaker
+    from docket._worker._settling import Settler
     from docket.dependencies._plan import Plan, Resolved
     from docket.dependencies._shared import SharedContext
 
@@ -58,7 +53,7 @@ class Runner:
         self,
         crew: Crew,
         report: Report,
-        undertaker: Undertaker,
+        settler: Settler,
         shared: SharedContext,
         threads: Threads,
         plan_of: Callable[[str], Plan | None],
@@ -71,10 +66,9 @@ class Runner:
         self._left = limits
         """How many more runs are wanted, of keys for which that is limited."""
         self._report = report
-        self._undertaker = undertaker
+        self._settler = settler
         self._strangers = Strangers(crew)
         self._gatekeeper = Gatekeeper(crew)
-        self._lifecycle = crew.store.lifecycle
         self._payloads = crew.payloads
         self._strikes = crew.docket.strike_list
         self._witness = witness.get()
@@ -96,17 +90,8 @@ class Runner:
         runs.free_slot(running)
         if running.stopped in (LOST, ABANDONED):
             return
-        claimed = running.claimed
-        execution = running.execution or self._execution(claimed, self._unrunnable, (), {})
-        outcome = sealed(execution, Outcome(ExecutionState.FAILED, described(exc)))
-        failure = self._failed(claimed, exc)
-        is_settled, stands = await self._settle(
-            Settlement(claimed.run, claimed.message_id, outcome, limit=running.place or claimed.limit, failure=failure, wide=_is_wide(running))
-        )
-        if is_settled and running.execution is not None and self._witness is not None:
-            self._witness.settled(execution, Decision(ExecutionState.FAILED, exc), None, stands)
-        if is_settled and failure and stands is not None:
-            await self._undertaker.buried(claimed.run)
+        execution = running.execution or self._execution(running.claimed, self._unrunnable, (), {})
+        await self._settler.give_up(running, execution, exc)
 
     async def _perform(self, running: Running, runs: Runs) -> None:
         claimed = running.claimed
@@ -125,10 +110,10 @@ class Runner:
         if self._strikes.in_effect and await self._is_struck(running, runs, execution):
             return
         if self._left.get(claimed.run.key) == 0:
-            await self._conclude(running, execution, Decision(ExecutionState.CANCELLED, again="end"), 0.0)
+            await self._settler.conclude(running, execution, Decision(ExecutionState.CANCELLED, again="end"), 0.0)
             return
         if claimed.blamed and claimed.blamed >= (plan.max_deliveries or self._crew.docket.options.max_deliveries):
-            await self._conclude(running, execution, Decision(ExecutionState.FAILED, _exhausted(execution, claimed.blamed), again="end"), 0.0)
+            await self._settler.conclude(running, execution, Decision(ExecutionState.FAILED, _exhausted(execution, claimed.blamed), again="end"), 0.0)
             return
         resolved = None if plan.trivial else plan.begin(execution)
         if resolved is not None and plan.limits and not await self._passes(running, execution, plan, resolved):
@@ -145,15 +130,15 @@ class Runner:
             return
         if resolved is None and exception is None and not last:  # most runs: nothing is declared that could say otherwise
             runs.free_slot(running)
-            await self._conclude(running, execution, _COMPLETED, duration, result)
+            await self._settler.conclude(running, execution, _COMPLETED, duration, result)
             return
         if isinstance(exception, TypeError) and (changed := _changed(execution)) is not None:  # no other attempt would go better
             runs.free_slot(running)
-            await self._conclude(running, execution, Decision(ExecutionState.FAILED, changed, again="end"), duration)
+            await self._settler.conclude(running, execution, Decision(ExecutionState.FAILED, changed, again="end"), duration)
             return
         decision = await self._decide(running, plan, resolved, TaskOutcome(timedelta(seconds=duration), result, exception), last=last)
         runs.free_slot(running)
-        await self._conclude(running, execution, decision, duration, result)
+        await self._settler.conclude(running, execution, decision, duration, result)
 
     async def _goes_elsewhere(self, running: Running, runs: Runs, execution: Execution[Any], exception: BaseException | None, duration: float) -> bool:
         """Looks whether a run that was told to stop is another worker's, now or from here on: then nothing that its body did decides anything.
@@ -169,21 +154,10 @@ class Runner:
         if running.stopped != HANDED_BACK or exception is None or isinstance(exception, Verdict):
             return False
         runs.free_slot(running)
-        is_settled, stands = await self.hand_back(running)
+        is_settled, stands = await self._settler.hand_back(running)
         if is_settled:
             self._report.handed_back(running, execution, duration, stands)
         return True
-
-    async def hand_back(self, running: Running) -> tuple[bool, ExecutionState | None]:
-        """This gives a run to the other workers at once, as though it had not been claimed: same attempt, its place under a limit free.
-
-        It answers whether that could be done, and what stands under the key then.
-        """
-        claimed = running.claimed
-        settlement = Settlement(
-            claimed.run, claimed.message_id, Outcome(ExecutionState.FAILED), again="release", limit=running.place or claimed.limit, wide=_is_wide(running)
-        )
-        return await self._settle(settlement)
 
     async def _is_struck(self, running: Running, runs: Runs, execution: Execution[Any]) -> bool:
         """Looks whether a strike means the run. One that is struck ends here, chain and all, before anything of the user's is called."""
@@ -191,15 +165,7 @@ class Runner:
         if strike is None:
             return False
         runs.free_slot(running)
-        claimed = running.claimed
-        outcome = Outcome(ExecutionState.CANCELLED, struck_by(strike), struck=True)
-        is_settled, stands = await self._settle(
-            Settlement(claimed.run, claimed.message_id, outcome, again="end", limit=claimed.limit, wide=claimed.large_payload)
-        )
-        if is_settled and stands is not None:
-            self._report.struck(running, execution)
-        if is_settled and self._witness is not None:
-            self._witness.settled(execution, Decision(ExecutionState.CANCELLED, again="end"), None, stands)
+        await self._settler.strike(running, execution, strike)
         return True
 
     def _begin(self, running: Running, plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Execution[Any]:
@@ -267,14 +233,14 @@ class Runner:
             dropped = TaskOutcome(timedelta(0), exception=Dropped(f"blocked by {admission.detail}"))
             decision = decide(dropped, attempt=execution.attempt, retry=None, perpetual=resolved.perpetual, started=started, now=now)
         if admission.word in ("dropped", "cancelled", "superseded"):
-            await self._conclude(running, execution, decision, 0.0)
+            await self._settler.conclude(running, execution, decision, 0.0)
         return False
 
     async def _conclude_unrunnable(self, running: Running, exc: DocketError) -> None:
         """Ends a run whose body cannot even be called."""
         execution = running.execution = self._execution(running.claimed, self._unrunnable, (), {})
         self._report.claimed(running, execution)
-        await self._conclude(running, execution, Decision(ExecutionState.FAILED, exc), 0.0)
+        await self._settler.conclude(running, execution, Decision(ExecutionState.FAILED, exc), 0.0)
 
     @staticmethod
     def _unrunnable() -> None:
@@ -323,84 +289,10 @@ class Runner:
         claimed, limit = running.claimed, self._crew.docket.options.unknown_task_limit
         now_us = self._crew.server_now_us()
         if claimed.unknown_since_us is None or from_us(now_us) - from_us(claimed.unknown_since_us) < limit:
-            await self._hand_back(claimed)
+            await self._settler.leave_to_others(claimed, now_us + int(self._strangers.delay(claimed) * 1e6))
             return
         waited = f"no worker has known the task {claimed.function!r} for {limit}; register it on a worker, and run this again from the dead letters"
         await self._conclude_unrunnable(running, UnknownTask(waited))
-
-    async def _hand_back(self, claimed: Claimed) -> None:
-        when_us = self._crew.server_now_us() + int(self._strangers.delay(claimed) * 1e6)
-        settlement = Settlement(
-            claimed.run,
-            claimed.message_id,
-            Outcome(ExecutionState.FAILED),
-            again="release",
-            when_us=when_us,
-            limit=claimed.limit,
-            unknown=True,
-            wide=claimed.large_payload,
-        )
-        await self._settle(settlement)
-
-    async def _conclude(self, running: Running, execution: Execution[Any], decision: Decision, duration: float, result: Any = None) -> None:
-        claimed = running.claimed
-        payload = None
-        if decision.arguments is not None:
-            try:
-                payload = self._payloads.dumps_call(*decision.arguments, execution.function)
-            except (NotSerializable, InvalidArguments) as exc:  # the chain goes on as a failure leaves it: with the arguments it had
-                decision = replace(decision, state=ExecutionState.FAILED, exception=exc, arguments=None)
-        outcome = sealed(execution, await self._outcome(execution, decision, result))
-        settlement = Settlement(
-            claimed.run, claimed.message_id, outcome, again=decision.again,
-            when_us=None if decision.when is None else to_us(decision.when), attempt=decision.attempt,
-            payload=payload,
-            limit=running.place or claimed.limit, wide=_is_wide(running),
-        )  # fmt: skip
-        if decision.state is ExecutionState.FAILED and not isinstance(decision.exception, (Snooze, AdmissionBlocked)):
-            settlement.failure = self._failed(claimed, decision.exception)
-        if decision.again == "next" and self._payloads.signs:  # also the arguments it had: a seal is good for one generation
-            settlement.seal = self._payloads.sealing(claimed.function, claimed.run.key, unsealed(claimed.payload) if payload is None else payload)
-        is_settled, stands = await self._settle(settlement)
-        if is_settled:
-            self._report.settled(running, execution, decision, duration, stands)
-            if self._witness is not None:
-                self._witness.settled(execution, decision, result, stands)
-            if settlement.failure and decision.again != "retry" and stands is not None:
-                await self._undertaker.buried(claimed.run)
-
-    def _failed(self, claimed: Claimed, exception: BaseException | None) -> bytes:
-        """What a dead letter is to tell of this attempt; nothing where none are kept."""
-        if not self._crew.docket.options.dead_letter_retention:
-            return b""
-        return failed_attempt(claimed, exception, worker=self._crew.options.name, ended_us=self._crew.server_now_us(), reason=reason_of(exception))
-
-    async def _settle(self, settlement: Settlement) -> tuple[bool, ExecutionState | None]:
-        try:
-            return True, await self._lifecycle.settle(settlement)
-        except Exception as exc:  # whatever it was, the others go on
-            if isinstance(exc, ServerError) and not settlement.wide:
-                settlement.wide = True  # somebody wrote a successor or a large payload into its record, and more keys are touched than was thought
-                return await self._settle(settlement)
-            logger.exception("Settling %s failed; it stays with this worker until its lease lapses", settlement.run.key, extra=self._crew.labels)
-            return False, None
-
-    async def _outcome(self, execution: Execution[Any], decision: Decision, result: Any) -> Outcome:
-        exception = decision.exception
-        if decision.state is ExecutionState.CANCELLED:
-            return Outcome(ExecutionState.CANCELLED, (str(exception) or None) if isinstance(exception, Verdict) else None)
-        if decision.again == "retry":
-            return Outcome(ExecutionState.FAILED, None if isinstance(exception, (Snooze, AdmissionBlocked)) else described(exception))
-        error = None if exception is None else described(exception)
-        try:
-            value = await (kept_result(execution, result) if exception is None else kept_failure(execution, exception))
-            return Outcome(decision.state, error, value)
-        except NotSerializable as exc:
-            logger.warning("The result of %s is not kept: %s", called(execution), exc, extra=self._crew.labels)
-            return Outcome(decision.state, str(exc))
-        except Exception as exc:  # the docket's `result_storage`, which is the user's
-            logger.exception("The result of %s is not kept", called(execution), extra=self._crew.labels)
-            return Outcome(decision.state, error or f"the result is not kept: {described(exc)}")
 
 
 def _changed(execution: Execution[Any]) -> ArgumentsChanged | None:
@@ -417,12 +309,6 @@ def _exhausted(execution: Execution[Any], deaths: int) -> DeliveriesExhausted:
         f"{execution.function_name} took down every worker that ran it alone, {deaths} in all, so it is not run again; "
         "see what those workers left behind (out of memory, a crash in a C extension, os._exit), and raise max_deliveries if they died of something else"
     )
-
-
-def _is_wide(running: Running) -> bool:
-    """Whether more than its record may have to be touched to settle it."""
-    execution = running.execution
-    return running.claimed.large_payload or (execution is not None and execution.successor_asked)
 
 
 async def _forget_cancellation(running: Running) -> None:
