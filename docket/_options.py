@@ -22,10 +22,23 @@ if TYPE_CHECKING:
     from docket._dead import DeadLetter
     from docket.serializers import Serializer
 
-__all__ = ["CLOUDPICKLE", "JSON_NAME", "DocketOptions", "ResultStorage", "WorkerOptions", "check_accept", "default_worker_name", "name_of", "parse_duration"]
+__all__ = [
+    "CLOUDPICKLE",
+    "JSON_NAME",
+    "MOST_SHARDS",
+    "DocketOptions",
+    "ResultStorage",
+    "WorkerOptions",
+    "check_accept",
+    "default_worker_name",
+    "name_of",
+    "parse_duration",
+]
 
 CLOUDPICKLE = "cloudpickle"
 JSON_NAME = "json"
+MOST_SHARDS = 256
+_SHARD = re.compile(r"~[0-9]+\.[0-9]+\Z", re.ASCII)
 SHORTEST_KEY = 16
 """Bytes that a signing key has at least: a shorter one could be found by trying."""
 
@@ -84,11 +97,15 @@ class DocketOptions:
     """How many replicas have to confirm a scheduled task, within a second, before `add` and its kin return; else they raise `NotReplicated`."""
     max_deliveries: int = 5
     """How many workers may die while they run one task and nothing else, before it ends FAILED; `MaxDeliveries` says otherwise for a task."""
+    shards: int | None = None
+    """Into how many shards the docket is divided, so that it can use as many primaries of a cluster; None: as it is in Redis, and 1 where it is new."""
 
     def __post_init__(self) -> None:
         _check_text("name", self.name)
         if "{" in self.name or "}" in self.name:
             raise InvalidOption(f"name is {self.name!r}; braces mark the cluster slot in Redis keys, so give a name without them")
+        if _SHARD.search(self.name):
+            raise InvalidOption(f"name is {self.name!r}; what ends in '~' and two numbers is a shard of another docket, so give a name that does not")
         _check_url(self.url)
         _check_duration("heartbeat_interval", self.heartbeat_interval)
         _check_count("missed_heartbeats", self.missed_heartbeats)
@@ -105,6 +122,10 @@ class DocketOptions:
             _check_count("max_payload_bytes", self.max_payload_bytes)
         _check_count("max_deliveries", self.max_deliveries)
         _check_count("durable_adds", self.durable_adds, least=0)
+        if self.shards is not None:
+            _check_count("shards", self.shards)
+            if self.shards > MOST_SHARDS:
+                raise InvalidOption(f"shards is {self.shards}; give at most {MOST_SHARDS}")
         _check_duration("dead_letter_retention", self.dead_letter_retention, or_zero=True)
         _check_count("dead_letter_count", self.dead_letter_count)
         _check_duration("unknown_task_limit", self.unknown_task_limit)

@@ -99,7 +99,7 @@ class Sessions:
                 session.store = await Store.open(
                     docket.name, here.memory_url or docket.url, execution_ttl=docket.execution_ttl, clock=here.clock,
                     credential_provider=docket.credential_provider, dead_letter_retention=docket.options.dead_letter_retention,
-                    dead_letter_count=docket.options.dead_letter_count, replicas=docket.options.durable_adds,
+                    dead_letter_count=docket.options.dead_letter_count, replicas=docket.options.durable_adds, shards=docket.options.shards,
                 )  # fmt: skip
                 here.strike_list.follow(session.store.strikes)
             session.entered += 1

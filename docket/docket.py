@@ -28,6 +28,7 @@ from docket._scheduling import Scheduling
 from docket._sessions import Sessions
 from docket._snapshot import Counts, DocketSnapshot, ExecutionPage, RunningExecution, WorkerInfo
 from docket._store import Store
+from docket._store.moving import Moved, move
 from docket._task import Handle, NamedTask, Options, Scheduler, SyncTask, Task, TaskDecorator, is_task, unwrapped
 from docket._when import When, check_key
 from docket.dependencies._overrides import StandIns
@@ -54,6 +55,7 @@ __all__ = [
     "DocketSnapshot",
     "ExecutionPage",
     "Executions",
+    "Moved",
     "RedisClient",
     "RedisMessage",
     "RedisMessageID",
@@ -126,6 +128,7 @@ class Docket:
         dead_letter_count: int = DocketOptions.dead_letter_count,
         unknown_task_limit: timedelta = DocketOptions.unknown_task_limit,
         on_dead: Callable[[DeadLetter], Any] | None = DocketOptions.on_dead,
+        shards: int | None = DocketOptions.shards,
         clock: Clock = SYSTEM,
     ) -> None:
         options = DocketOptions(
@@ -143,6 +146,7 @@ class Docket:
             dead_letter_count=dead_letter_count,
             unknown_task_limit=unknown_task_limit,
             on_dead=on_dead,
+            shards=shards,
             serializer=serializer,
             accept=accept,
             signing_keys=signing_keys,
@@ -192,6 +196,17 @@ class Docket:
         clock = clock or sessions.own_clock
         self._take(wanted, clock)
         sessions.begin_anew(clock)
+
+    async def reshard(self, shards: int) -> Moved:
+        """This moves the docket to another number of shards, while nobody uses it: it must not be entered. See `docket reshard`, which does the same.
+
+        Whoever enters it from then on gives that number, or none. Safe to repeat: what an attempt that was interrupted has left is put in order first.
+        Raises `WrongState` while a worker is at work on it, `InvalidOption` in memory, `NotEntered` where it is entered in this process.
+        """
+        wanted, sessions = replace(self.options, shards=shards), self._sessions
+        if sessions.is_under_way:
+            raise NotEntered(f"docket {self.name!r} is entered, so it cannot be moved; leave it first")
+        return await move(self.name, self.url, wanted.shards or 1, clock=sessions.own_clock, credential_provider=self.credential_provider)
 
     @property
     def clock(self) -> Clock:

@@ -135,7 +135,7 @@ class ServerTooOld(DocketError, RuntimeError):
 
 
 class LayoutMismatch(DocketError, RuntimeError):
-    """This docket's data was written by a newer layout than this version understands."""
+    """This docket's data is in another layout than is wanted here: a newer one, or of another number of shards."""
 
 
 class DeliveriesExhausted(DocketError, RuntimeError):

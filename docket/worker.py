@@ -20,7 +20,7 @@ from docket._worker._drain import Drain, Grace
 from docket._worker._finish import Finish
 from docket._worker._gauges import Gauges
 from docket._worker._heartbeat import Heartbeat
-from docket._worker._intake import Intake
+from docket._worker._intakes import intake_of
 from docket._worker._keeper import Keeper
 from docket._worker._launch import launch
 from docket._worker._leases import Leases
@@ -36,7 +36,7 @@ from docket._worker._settling import Settler
 from docket._worker._undertaker import Undertaker
 from docket.dependencies._overrides import StandIns
 from docket.dependencies._shared import SharedContext
-from docket.errors import DocketError, NotEntered, RedisUnavailable
+from docket.errors import DocketError, LayoutMismatch, NotEntered, RedisUnavailable
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from docket._options import ResultStorage
+    from docket._worker._intake import Intake
+    from docket._worker._intakes import Intakes
     from docket._worker._service import Service
     from docket.docket import Docket
     from docket.execution import TaskFunction
@@ -108,9 +110,11 @@ class Worker:
         self._threads: Threads | None = None
         self._shared: SharedContext | None = None
         self._host: asyncio.Task[None] | None = None
-        self._intake: Intake | None = None
+        self._intake: Intake | Intakes | None = None
         self._stopping = Stopping()
         self._grace = Grace()
+        self._divided: LayoutMismatch | None = None
+        """That the docket has another number of shards than this worker reads, once that is known."""
         self._drain: Drain | None = None
         self._keeper: Keeper | None = None
         self._heartbeat: Heartbeat | None = None
@@ -212,9 +216,10 @@ class Worker:
 
     def _begin_anew(self) -> None:
         self._stopping, self._grace = Stopping(), Grace()
+        self._divided = None
 
     async def run_forever(self) -> None:
-        """This runs tasks until `stop`. Cancelled, it stops as well, and returns at once: what is running has its grace until the worker is left, which waits for that."""
+        """This runs tasks until `stop`, or until the docket was divided or moved to other shards: then `LayoutMismatch` is raised. Cancelled, it stops as well, and returns at once: what is running has its grace until the worker is left, which waits for that."""
         await self._run(until_finished=False, limits={})
 
     async def run_until_finished(self) -> None:
@@ -243,6 +248,13 @@ class Worker:
             await asyncio.shield(host)
         finally:
             self.stop()
+        if self._divided is not None:
+            raise self._divided
+
+    def _end_here(self, exc: LayoutMismatch) -> None:
+        """The docket has another number of shards by now."""
+        self._divided = exc
+        self.stop()
 
     async def _work(self, shared: SharedContext, threads: Threads, until_finished: bool, limits: dict[str, int]) -> None:
         bind_worker(self.docket.name, self.name)
@@ -255,13 +267,15 @@ class Worker:
         runs = Runs(self.concurrency, runner.perform)
         drain = self._drain = Drain(crew, runs, self._grace, settler.hand_back)
         finished = Finish(crew, plans) if until_finished else None
-        intake = self._intake = Intake(crew, runs, report, finished.reached if finished else None)
+        intake = self._intake = intake_of(crew, runs, report, finished.reached if finished else None)
         if self._stopping.is_set():
             intake.stop()
         keeper = self._keeper = Keeper(crew, runs)
-        mover, leases = Mover(crew), Leases(crew, runs, intake.interrupt, keeper.keep)
-        heartbeat = self._heartbeat = Heartbeat(crew, lambda: intake.trouble)
-        claiming: list[Service] = [mover, heartbeat, Reclaimer(crew), undertaker]
+        leases = Leases(crew, runs, intake.interrupt, keeper.keep)
+        movers = [Mover(crew, shard) for shard in crew.store.shards]
+        reclaimers = [Reclaimer(crew, shard) for shard in crew.store.shards]
+        heartbeat = self._heartbeat = Heartbeat(crew, lambda: intake.trouble, self._end_here)
+        claiming: list[Service] = [*movers, heartbeat, *reclaimers, undertaker]
         gauges = Gauges(crew)
         if self.options.schedule_automatic_tasks:
             claiming.append(Perpetuals(crew))
@@ -269,7 +283,7 @@ class Worker:
             keeper.start(leases.nudge)
             if not await self._begin(crew, leases, claiming, intake):
                 return
-            async with crew.store.events.signals(on_wake=mover.wake, on_cancel=runs.stop), anyio.create_task_group() as holding:
+            async with crew.store.events.signals(on_wake=[mover.wake for mover in movers], on_cancel=runs.stop), anyio.create_task_group() as holding:
                 holding.start_soon(leases.run)
                 holding.start_soon(gauges.run)
                 async with anyio.create_task_group() as fetching:
@@ -290,7 +304,7 @@ class Worker:
                 report.tally.flush()
                 await self._depart(crew)
 
-    async def _begin(self, crew: Crew, leases: Leases, services: Sequence[Service], intake: Intake) -> bool:
+    async def _begin(self, crew: Crew, leases: Leases, services: Sequence[Service], intake: Intake | Intakes) -> bool:
         """Says who we are and what we can do, before anything is fetched. An outage is waited out, unless the worker is told to stop."""
         log_tasks(crew)
         failures = 0

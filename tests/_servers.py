@@ -13,6 +13,7 @@ import atexit
 import functools
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import socket
@@ -27,6 +28,7 @@ from typing import IO, Any, cast
 
 import redis
 
+from docket._keys import shard_of, tags
 from docket.states import LIVE
 
 __all__ = ["RedisServer", "lasting_keys", "running_server"]
@@ -258,7 +260,7 @@ def running_server(*arguments: str) -> Generator[RedisServer]:
 
 
 # What may stay without an expiry (invariant 6), by the word after the prefix `{name}:`.
-ONE_PER_DOCKET = frozenset({"leases", "meta", "queue", "stream", "strikes", "waiting", "workers"})
+ONE_PER_DOCKET = frozenset({"away", "leases", "meta", "queue", "stream", "strikes", "waiting", "workers"})
 WHILE_THE_TASK_LIVES = frozenset({"next", "payload", "runs"})
 WHILE_SOMEBODY_WAITS = frozenset({b"waiters", b"most"})  # behind `limits:`
 _LIVE_STATES = frozenset(state.value.encode() for state in LIVE)
@@ -295,6 +297,9 @@ def _may_stay(client: redis.Redis, key: bytes) -> bool:
 
 
 def _is_live(client: redis.Redis, prefix: bytes, key: bytes) -> bool:
+    if of_several := re.fullmatch(rb"\{(.+)~([0-9]+)\.[0-9]+", prefix, re.DOTALL):  # who waits for a limit of one shard may be in another
+        shards = int(of_several[2])
+        prefix = b"{" + tags(of_several[1].decode(), shards)[shard_of(key.decode(), shards)].encode()
     return _command(client, "HGET", prefix + b"}:runs:" + key, "state") in _LIVE_STATES
 
 

@@ -14,6 +14,8 @@
 Async tests and async fixtures need no mark: anyio's plugin runs them (`anyio_mode = "auto"`), a test and its fixtures in
 one task of one event loop, new for each test, so a fixture may hold `async with docket` and its context variables are seen
 by the test. An async fixture works for async tests only. `DOCKET_TESTS_LOOP=uvloop` runs them on uvloop.
+
+`DOCKET_TESTS_SHARDS=4` divides the dockets of the fixtures into that many shards, and leaves out `@pytest.mark.only_undivided("why")`.
 """
 
 from __future__ import annotations
@@ -40,6 +42,9 @@ TOPOLOGY = os.environ.get("DOCKET_TESTS_TOPOLOGY", "")
 BACKENDS: tuple[Backend, ...] = ("memory", "server")
 _BOUND_TO = "docket: bound to"
 _HAS_FAILED = pytest.StashKey[bool]()
+
+SHARDS = int(os.environ.get("DOCKET_TESTS_SHARDS", "1"))
+"""Shards of the dockets that tests are given."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -72,6 +77,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """This notes on each bound test what it is bound to, where the summary finds it, whichever process ran it."""
     for item in items:
+        if SHARDS > 1 and (mark := item.get_closest_marker("only_undivided")):
+            item.add_marker(pytest.mark.skip(reason=f"only for a docket of one shard: {mark.args[0]}"))
         bound = _bound_to(item)
         if bound is not None:
             item.user_properties.append((_BOUND_TO, bound))
@@ -195,7 +202,7 @@ async def docket(docket_name: str, url: str) -> AsyncIterator[Docket]:
     """This is an entered docket."""
     from docket import Docket  # late: tests of a single module start without the rest
 
-    async with Docket(name=docket_name, url=url) as docket:
+    async with Docket(name=docket_name, url=url, shards=SHARDS) as docket:
         yield docket
 
 
@@ -221,7 +228,7 @@ async def timed(docket_name: str, clock: MovableClock) -> AsyncIterator[Docket]:
     """This is an entered docket in memory that goes by `clock`."""
     from docket import Docket  # late: see above
 
-    async with Docket(docket_name, f"memory://{docket_name}", clock=clock) as docket:
+    async with Docket(docket_name, f"memory://{docket_name}", clock=clock, shards=SHARDS) as docket:
         yield docket
 
 

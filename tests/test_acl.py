@@ -35,6 +35,13 @@ def make_user(server: RedisServer, *without: str) -> str:
     return f"redis://orders:pw@127.0.0.1:{server.port}/0"
 
 
+def unknown_to(server: Node | RedisServer) -> list[str]:
+    """These are the words of the page that are not for this server."""
+    client: Any = server.client()
+    is_old = int(client.info("server")["redis_version"].partition(".")[0]) < 7
+    return ["+spublish", "+ssubscribe", "+sunsubscribe"] if is_old else []
+
+
 def _is_about(entry: Any, command: str) -> bool:
     """Whether an entry of the server's log of refusals is about a command: redis-py gives a dict, or the flat reply."""
     return command in str(entry)
@@ -120,12 +127,12 @@ async def test_the_user_of_the_page_can_do_everything(new_server: Callable[..., 
     assert [entry for entry in denied if not _is_about(entry, "info")] == []
 
 
-async def refused(servers: Sequence[Node], url: str) -> list[Any]:
+async def refused(servers: Sequence[Node], url: str, shards: int | None = None) -> list[Any]:
     """This does everything, and gives what was refused to anybody meanwhile."""
     try:
         for server in servers:
             server.ask("ACL", "LOG", "RESET")
-        async with Docket("orders", url) as docket, Worker(docket) as worker, StrikeList(url, "orders"):
+        async with Docket("orders", url, shards=shards) as docket, Worker(docket) as worker, StrikeList(url, "orders"):
             await everything(docket, worker)
         return [entry for server in servers for entry in server.ask("ACL", "LOG") if not _is_about(entry, "info")]
     finally:
@@ -143,6 +150,41 @@ async def test_in_a_cluster_it_needs_what_the_page_adds(cluster: Cluster):
         node.ask(*words_of_the_page("ACL SETUSER orders +cluster"))
 
     assert await refused(cluster.nodes, cluster.url.replace("://", "://orders:pw@")) == []
+
+
+async def test_in_shards_it_needs_what_the_page_adds(cluster: Cluster):
+    url = cluster.url.replace("://", "://orders:pw@")
+    for node in cluster.nodes:
+        make_user(node)
+        node.ask(*words_of_the_page("ACL SETUSER orders +cluster"))
+    with pytest.raises(ServerError, match="permission"):
+        async with Docket("orders", url, shards=3):
+            pytest.fail("it got in")
+    for node in cluster.nodes:
+        node.ask(*words_of_the_page("ACL SETUSER orders ~{orders~*", *unknown_to(node)))
+
+    assert await refused(cluster.nodes, url, shards=3) == []
+
+
+async def test_to_move_it_it_needs_what_the_page_adds(new_server: Callable[..., RedisServer]):
+    server = new_server()
+    docket = Docket("orders", make_user(server))
+    client: Any = server.client()
+    client.execute_command(*words_of_the_page("ACL SETUSER orders ~{orders~*", *unknown_to(server)))
+    async with docket:
+        for number in range(4):
+            await docket.add("job", key=f"k{number}", when=docket.clock.now() + LATER)("x" * 100)
+    with pytest.raises(ServerError, match="permission"):
+        await docket.reshard(2)
+    client.execute_command(*words_of_the_page("ACL SETUSER orders +dump"))
+    client.execute_command("ACL", "LOG", "RESET")
+
+    assert (await docket.reshard(2)).runs == 4
+    assert (await docket.reshard(1)).runs == 4
+
+    assert [entry for entry in client.execute_command("ACL", "LOG") if not _is_about(entry, "info")] == []
+    async with docket:
+        assert await docket.clear() == 4
 
 
 async def test_under_sentinels_it_needs_what_the_page_adds(trio: Trio):

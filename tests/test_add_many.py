@@ -135,16 +135,16 @@ async def test_a_caller_cancelled_while_it_prepares_leaves_nothing_running(docke
 
 class TestOutages:
     @pytest.fixture
-    def answers(self, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    async def answers(self, docket: Docket, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         """What the store answers to one chunk after the other; None: the truth."""
         answers: list[Any] = []
-        truth = Lifecycle.schedule_many
+        truth = docket.store.lifecycle.schedule_many
 
-        async def answer(self: Lifecycle, orders: Any) -> Any:
+        async def answer(orders: Any) -> Any:
             given = answers.pop(0)
-            return await truth(self, orders) if given is None else [given] * len(orders)
+            return await truth(orders) if given is None else [given] * len(orders)
 
-        monkeypatch.setattr(Lifecycle, "schedule_many", answer)
+        monkeypatch.setattr(docket.store.lifecycle, "schedule_many", answer)
         return answers
 
     async def test_when_nothing_was_written_it_raises(self, docket: Docket, answers: list[Any]):

@@ -23,7 +23,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 PAGES = [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md")), *sorted(DOCS.rglob("*.yml"))]
 
 
-@pytest.mark.parametrize("page", ["connecting", "dependencies", "flow-control", "guarantees", "operating", "payloads", "security"])
+@pytest.mark.parametrize("page", ["connecting", "dependencies", "flow-control", "guarantees", "operating", "payloads", "scaling", "security"])
 def test_the_python_of_a_guide_runs(page: str, tmp_path: Path):
     blocks = re.findall(r"^```python\n(.*?)^```$", (DOCS / f"{page}.md").read_text(), flags=re.MULTILINE | re.DOTALL)
     program = tmp_path / "guide.py"

@@ -64,5 +64,19 @@ def test_what_limits_remember_meets_nothing_else(name: str, identity: str, key: 
     assert not limits & {*of_a_task(keys, key, 1), *internal(keys), keys.worker(key)}
 
 
+@given(st.text(st.characters(exclude_characters="{}"), min_size=1), st.text(min_size=1), st.integers(2, 9))
+def test_channels_of_shards_lie_in_the_slot_of_what_they_tell_of_and_meet_no_others(name: str, key: str, shards: int):
+    keys = Keys(name, shards, own_channels=True)
+    shard = keys.of(key)
+
+    for channel in (shard.state(key), shard.state(""), shard.echo(key), shard.silence):
+        assert channel.startswith(shard.prefix)
+    assert shard.state(key) != shard.state("")
+    assert shard.echo(key) != shard.silence
+    for channel in (keys.wake, shard.wake, keys.cancellations, shard.cancellations, keys.struck, shard.struck):
+        assert channel.startswith(f"{{{name}}}:")
+    assert Keys(name, shards).of(key).state(key) == Keys(name).state(key)
+
+
 def test_a_user_key_with_braces_and_colons_stays_behind_the_prefix():
     assert Keys("orders").run("}:stream") == "{orders}:runs:}:stream"

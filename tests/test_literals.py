@@ -387,7 +387,10 @@ def test_what_is_typed_is_read(text: str, value: object):
 def test_whatever_is_written_as_text_is_read_as_the_same(value: Any):
     [(kind, written)] = json.loads(dumps_literal(value)).items()
 
-    assert parse_literal(f"{kind}:{written}") == value
+    read = parse_literal(f"{kind}:{written}")
+    if isinstance(value, datetime) and value.tzinfo is not None:  # one that the clock skips equals none of another zone, and is that instant all the same
+        read, value = read.timestamp(), value.timestamp()
+    assert read == value
 
 
 @pytest.mark.parametrize(

@@ -10,19 +10,30 @@ from docket._redis.urls import parse
 from docket.errors import InvalidURL
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from redis.credentials import CredentialProvider
 
     from docket._clock import Clock
-    from docket._redis.backend import Backend
+    from docket._redis.backend import OpenableBackend
     from docket._redis.whereabouts import Whereabouts
 
 __all__ = ["anchored", "forget", "make_backend"]
 
 
-def make_backend(url: str, *, key: str = "", clock: Clock, credential_provider: CredentialProvider | None = None, quiet: bool = False) -> Backend:
+def make_backend(
+    url: str,
+    *,
+    keys: Sequence[str] = ("",),
+    clock: Clock,
+    credential_provider: CredentialProvider | None = None,
+    quiet: bool = False,
+    own_channels: bool = False,
+) -> OpenableBackend:
     """This gives the backend a URL leads to, not yet connected; a `quiet` one leaves it to another to log outages. Raises `InvalidURL`.
 
-    `key` is any of the keys that it is for: in a cluster they all stand where that one does.
+    `keys` are some of those that it is for, one for each tag that they have: in a cluster, all with the same tag stand in one place.
+    `own_channels` has scripts publish what they tell of runs for the slot of these alone; nothing in memory, where there are no slots.
     """
     address = parse(url)
     if address.memory_name is not None:
@@ -36,8 +47,12 @@ def make_backend(url: str, *, key: str = "", clock: Clock, credential_provider: 
     whereabouts: Whereabouts = Fixed()
     if address.topology == "sentinel":
         whereabouts = Sentinels(address)
+    elif address.topology == "cluster" and len(keys) > 1:
+        from docket._redis.cluster import ClusterBackend
+
+        return ClusterBackend(address, credential_provider, clock, keys, quiet=quiet, own_channels=own_channels)
     elif address.topology == "cluster":
-        whereabouts = ClusterMap(address, credential_provider, key)
+        whereabouts = ClusterMap(address, credential_provider, keys[0])
     connector = Connector(address.url, address.shown, credential_provider)
     if address.topology == "embedded":
         try:
@@ -46,7 +61,7 @@ def make_backend(url: str, *, key: str = "", clock: Clock, credential_provider: 
             raise InvalidURL(f"{address.shown!r} needs a POSIX system, such as Linux or macOS: {exc}.") from exc
 
         whereabouts = Embedded(address, connector)
-    return ServerBackend(connector, whereabouts, clock, quiet=quiet)
+    return ServerBackend(connector, whereabouts, clock, quiet=quiet, own_channels=own_channels)
 
 
 def anchored(url: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-__all__ = ["Backend", "Listener", "Reader", "Subscriber", "deliver"]
+__all__ = ["Backend", "Listener", "OpenableBackend", "Reader", "Subscriber", "deliver"]
 
 logger = logging.getLogger("docket.redis")
 
@@ -51,14 +51,16 @@ class Subscriber(Protocol):
         """This says whether somebody listens on a channel already: whoever joins may hear at first what was published before."""
         ...
 
-    async def add(self, channel: str, listener: Listener, *, prefix: bool = False) -> bool:
+    async def add(self, channel: str, listener: Listener, *, prefix: bool = False, sharded: bool = False) -> bool:
         """This starts listening, with `prefix` to all channels that begin so, and says whether the subscription stands.
+
+        `sharded`: to what is published for the slot of the channel alone (`SPUBLISH`), which in a cluster only its primary hears, and its replicas.
 
         If not, it will as soon as the connection is back, and the listener is told of an interruption then. Raises `ServerError` when it is refused.
         """
         ...
 
-    async def remove(self, channel: str, listener: Listener, *, prefix: bool = False) -> None:
+    async def remove(self, channel: str, listener: Listener, *, prefix: bool = False, sharded: bool = False) -> None:
         """This stops listening."""
         ...
 
@@ -83,18 +85,6 @@ class Backend(Protocol):
     @property
     def subscriber(self) -> Subscriber:
         """This hands published messages to listeners."""
-        ...
-
-    async def open(self) -> None:
-        """This connects for the first time. Raises `RedisUnavailable`."""
-        ...
-
-    def services(self) -> Sequence[Callable[[], Coroutine[Any, Any, None]]]:
-        """This names what has to run for as long as the backend is open."""
-        ...
-
-    async def aclose(self) -> None:
-        """This lets go of everything, in milliseconds."""
         ...
 
     async def call(self, *args: Any) -> Any:
@@ -135,4 +125,24 @@ class Backend(Protocol):
 
     def reader(self) -> Reader:
         """This makes a connection of its own for blocking commands."""
+        ...
+
+    def at(self, key: str) -> Backend:
+        """This is the part of it that reaches a key, and all others with the same tag: all of it, unless keys are spread over several servers."""
+        ...
+
+
+class OpenableBackend(Backend, Protocol):
+    """This is a backend as a whole, which is opened, served and closed; what `at` gives is a part of it."""
+
+    async def open(self) -> None:
+        """This connects for the first time. Raises `RedisUnavailable`."""
+        ...
+
+    def services(self) -> Sequence[Callable[[], Coroutine[Any, Any, None]]]:
+        """This names what has to run for as long as the backend is open."""
+        ...
+
+    async def aclose(self) -> None:
+        """This lets go of everything, in milliseconds."""
         ...

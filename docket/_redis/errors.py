@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import redis.exceptions
 
-from docket.errors import DocketError, InDoubt, RedisUnavailable, ServerError
+from docket.errors import DocketError, InDoubt, LayoutMismatch, RedisUnavailable, ServerError
 
-__all__ = ["OUTAGE_REPLIES", "holds_everybody_up", "is_elsewhere", "translate", "unavailable", "without_arguments"]
+__all__ = ["OUTAGE_REPLIES", "divided", "holds_everybody_up", "is_elsewhere", "is_moved", "translate", "unavailable", "without_arguments"]
 
 _FOR_EVERYBODY = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "BUSY", "NOREPLICAS")
 """Replies to one that all get: meanwhile nobody can renew a lease."""
@@ -32,6 +33,17 @@ def without_arguments(error: BaseException) -> BaseException:
         return redis.exceptions.ConnectionError(f"{told.rstrip(' ,:')} (the server quotes the arguments, which are left out here)")
     error.__cause__, error.__context__ = None, None  # it says what they say; and nobody looks through them for passwords
     return error
+
+
+_DIVIDED = re.compile(r"DOCKET-DIVIDED (\d+)")
+"""What scripts say to those who would write where nobody looks."""
+
+_OPEN_AGAIN = "open it again, with that number or with none"
+
+
+def divided(prefix: str, shards: int, there: int) -> LayoutMismatch:
+    """This is the error for whoever has a docket open that has another number of shards by now."""
+    return LayoutMismatch(f"the docket {prefix!r} has {there} shard(s) by now, and had {shards} when it was opened here; {_OPEN_AGAIN}")
 
 
 def _clause(cause: BaseException | str) -> str:
@@ -78,6 +90,11 @@ def is_elsewhere(error: Exception) -> bool:
     return _word(str(error), type(error).__name__) in _ELSEWHERE
 
 
+def is_moved(error: Exception) -> bool:
+    """This says whether an error reply means that another node of the cluster has the slot, and the connection is good for others."""
+    return _word(str(error), type(error).__name__) == "MOVED"
+
+
 def holds_everybody_up(text: str, kind: str = "") -> bool:
     """This says whether an error reply is one that all get meanwhile, so that no worker can keep its lease. A full server renews leases."""
     return _word(text, kind) in _FOR_EVERYBODY
@@ -87,6 +104,10 @@ def reply_error(text: str, where: str, kind: str = "") -> DocketError:
     """This gives our error for the text of an error reply. redis-py cuts the leading word from some; `kind` then stands in for it."""
     if text.startswith("Protocol error: unauthenticated"):  # some servers look at the length of a script before they look for a password
         text = f"NOAUTH Authentication required ({text})"
+    if (moved := _DIVIDED.search(text)) is not None:
+        return LayoutMismatch(
+            f"the docket has been divided into {moved[1]} shard(s), or is being, since it was opened here, so nothing was scheduled; {_OPEN_AGAIN}"
+        )
     word = _word(text, kind)
     if word in OUTAGE_REPLIES:
         advice = " It is part of a cluster: connect with redis+cluster://." if word == "MOVED" and "+cluster://" not in where else ""

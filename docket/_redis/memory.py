@@ -196,6 +196,9 @@ class MemoryBackend:
     def connected_for(self) -> float:
         return asyncio.get_running_loop().time() - self._since
 
+    def at(self, key: str) -> MemoryBackend:
+        return self
+
     def reader(self) -> MemoryReader:
         return MemoryReader(self._engine, self._where)
 
@@ -212,8 +215,9 @@ class MemoryReader:
 
     async def call(self, *args: Any, timeout: float) -> Any:
         words = list(args[1:])
-        block = words.index("BLOCK")
-        del words[block : block + 2]
+        if "BLOCK" in words:
+            block = words.index("BLOCK")
+            del words[block : block + 2]
         until = anyio.current_time() + timeout
         reply: Any = None
         with self._engine.news() as news:
@@ -251,11 +255,11 @@ class MemorySubscriber:
     def hears(self, channel: str) -> bool:
         return False  # a message is for those who listen as it is published
 
-    async def add(self, channel: str, listener: Listener, *, prefix: bool = False) -> bool:
+    async def add(self, channel: str, listener: Listener, *, prefix: bool = False, sharded: bool = False) -> bool:
         self._engine.add(channel.encode(), listener, prefix=prefix)
         return True
 
-    async def remove(self, channel: str, listener: Listener, *, prefix: bool = False) -> None:
+    async def remove(self, channel: str, listener: Listener, *, prefix: bool = False, sharded: bool = False) -> None:
         self._engine.remove(channel.encode(), listener, prefix=prefix)
 
 

@@ -11,6 +11,11 @@ from pathlib import Path
 __all__ = ["Script", "script_names", "scripts"]
 
 _FOLDER = Path(__file__).parent.parent / "lua"
+_EDGES = {
+    "server": ("now_server", "publish_server", "pick_server", "group_server"),
+    "sharded": ("now_server", "publish_sharded", "pick_server", "group_server"),
+    "memory": ("now_memory", "publish_memory", "pick_memory", "group_memory"),
+}
 _INCLUDE = re.compile(r"^--@include (\w+)$", re.MULTILINE)
 
 
@@ -28,9 +33,9 @@ def _read(path: Path) -> str:
 
 
 def _compose(name: str, variant: str) -> Script:
-    """A script defines `main`; what it needs of the outside (clock, publishing) differs between servers and memory."""
+    """A script defines `main`; what it needs of the outside (clock, publishing) differs from variant to variant."""
     body = _INCLUDE.sub(lambda match: _read(_FOLDER / "include" / f"{match[1]}.lua"), _read(_FOLDER / f"{name}.lua"))
-    edges = [_read(_FOLDER / "include" / f"{edge}_{variant}.lua") for edge in ("now", "publish", "pick", "group")]
+    edges = [_read(_FOLDER / "include" / f"{edge}.lua") for edge in _EDGES[variant]]
     ending = "return { main(), published }\n" if variant == "memory" else "return main()\n"
     source = "\n".join([*edges, body, ending])
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
@@ -43,5 +48,5 @@ def script_names() -> list[str]:
 
 @cache
 def scripts(variant: str) -> dict[str, Script]:
-    """This gives every script by name, for a `server` or for `memory`."""
+    """This gives every script by name, for a `server`, for a server where shards have channels of their own (`sharded`), or for `memory`."""
     return {name: _compose(name, variant) for name in script_names()}

@@ -38,15 +38,15 @@ class ServerBackend:
 
     is_memory = False
 
-    def __init__(self, connector: Connector, whereabouts: Whereabouts, clock: Clock, *, quiet: bool = False) -> None:
+    def __init__(self, connector: Connector, whereabouts: Whereabouts, clock: Clock, *, quiet: bool = False, own_channels: bool = False) -> None:
         self._clock = clock
         self._connector = connector
         self._whereabouts = whereabouts
         self._where = connector.shown
         self._quiet = quiet
-        self._scripts = scripts("server")
+        self._scripts = scripts("sharded" if own_channels else "server")
         self._wire = Wire(self._connect_with_scripts, self._where, on_moved=whereabouts.hint, quiet=quiet)
-        self.subscriber = ServerSubscriber(self._connect, self._where)
+        self.subscriber = ServerSubscriber(self._connect, self._where, on_moved=whereabouts.hint)
         self._durable: Wire | None = None
         """Where scheduling waits for replicas: whatever else were sent on that connection would wait as well."""
         self._durable_wanted = asyncio.Event()
@@ -123,6 +123,10 @@ class ServerBackend:
             with anyio.CancelScope(shield=True):
                 await asyncio.wait([watching])
 
+    async def discard(self) -> None:
+        """This lets go of what `open` has made, where the services are not going to be run."""
+        await self._wire.discard()
+
     def services(self) -> Sequence[Callable[[], Coroutine[Any, Any, None]]]:
         return (self._wire.run, self.subscriber.run, self._watch, self._serve_durable)
 
@@ -177,6 +181,9 @@ class ServerBackend:
     def connected_for(self) -> float:
         since = self._wire.serving_since
         return 0.0 if since is None else asyncio.get_running_loop().time() - since
+
+    def at(self, key: str) -> ServerBackend:
+        return self
 
     def reader(self) -> ServerReader:
         reader = ServerReader(self._connect, self._where, self._whereabouts)

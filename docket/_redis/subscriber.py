@@ -1,6 +1,6 @@
 """The one connection of a process for messages, which comes back by itself, and who listens to what over it.
 
-What a message says is its listener's business.
+What a message says is its listener's business. In a cluster a process has one to each primary where it listens; who listens to what over which of them is `cluster`'s.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ import asyncio
 import logging
 import re
 from collections import deque
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import anyio
 import redis.exceptions
 
 from docket._redis.backend import deliver
-from docket._redis.errors import translate
+from docket._redis.errors import is_moved, translate
 from docket._redis.wire import RESPONSE_TIMEOUT, backoff, drop, pack
 from docket.errors import DocketError, RedisUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from redis.asyncio.connection import AbstractConnection
 
@@ -38,13 +38,29 @@ class _NotNow(Exception):
     """This is a refusal that says nothing about the subscription: the server takes none from anybody now."""
 
 
+class _Kind(NamedTuple):
+    """What is listened to."""
+
+    verb: bytes
+    opposite: bytes
+
+
+_CHANNEL = _Kind(b"SUBSCRIBE", b"UNSUBSCRIBE")
+_PREFIX = _Kind(b"PSUBSCRIBE", b"PUNSUBSCRIBE")
+_OF_SLOT = _Kind(b"SSUBSCRIBE", b"SUNSUBSCRIBE")
+"""A channel that, in a cluster, is where its slot is."""
+
+
 class _Subscription:
     """One channel, or all channels that begin alike, and who listens."""
 
-    def __init__(self, name: bytes, *, is_pattern: bool) -> None:
+    def __init__(self, name: bytes, kind: _Kind, holder: ServerSubscriber) -> None:
         self.name = name
-        self.verb = b"PSUBSCRIBE" if is_pattern else b"SUBSCRIBE"
-        self.opposite = b"PUNSUBSCRIBE" if is_pattern else b"UNSUBSCRIBE"
+        self.kind = kind
+        self.holder = holder
+        """Over whose connection it comes."""
+        self.asked: AbstractConnection | None = None
+        """The connection over which it was asked for."""
         self.listeners: list[Listener] = []
         self.answered = asyncio.Event()
         """Set while it stands, and once it was refused."""
@@ -52,18 +68,31 @@ class _Subscription:
         self.was_missed = False
         """Whether something may have been published while it should have stood and did not."""
 
+    def fall(self) -> None:
+        """This notes that it does not stand any more, if it did; or has not been refused, if it had."""
+        if self.answered.is_set():
+            self.was_missed = True
+            self.answered.clear()
+            self.refusal = None
+
 
 class ServerSubscriber:
     """This hands published messages to listeners, over one connection that comes back by itself."""
 
-    def __init__(self, connect: Callable[[], Awaitable[AbstractConnection]], where: str) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[AbstractConnection]], where: str, *, on_moved: Callable[[Exception], object]) -> None:
         self._connect = connect
         self._where = where
+        self._on_moved = on_moved
+        """Called with a reply which says that another server has the slot of a channel."""
         self._connection: AbstractConnection | None = None
         self._channels: dict[bytes, _Subscription] = {}
         self._patterns: dict[bytes, _Subscription] = {}
-        self._unanswered: deque[_Subscription | None] = deque()
-        """What the server has yet to answer, in order; None for anything but a new subscription."""
+        self._of_slots: dict[bytes, _Subscription] = {}
+        self._all = {_CHANNEL: self._channels, _PREFIX: self._patterns, _OF_SLOT: self._of_slots}
+        self._unanswered: deque[_Subscription | bytes | None] = deque()
+        """What the server has yet to answer, in order: new subscriptions; names of channels of slots that are left; None for anything else."""
+        self._taken_away: list[_Subscription] = []
+        """Channels of slots that the server itself has unsubscribed from, and that somebody listens to."""
         self._wanted = asyncio.Event()
         self._has_heard = False
         """Whether the server has answered on the present connection, and not with `not now`."""
@@ -81,55 +110,84 @@ class ServerSubscriber:
     @property
     def listening(self) -> int:
         """This is how many channels and prefixes somebody listens to."""
-        return len(self._channels) + len(self._patterns)
+        return len(self._channels) + len(self._patterns) + len(self._of_slots)
 
     def hears(self, channel: str) -> bool:
-        return channel.encode() in self._channels
+        name = channel.encode()
+        return name in self._channels or name in self._of_slots
 
-    async def add(self, channel: str, listener: Listener, *, prefix: bool = False) -> bool:
-        subscriptions, name = self._place_of(channel, prefix=prefix)
-        subscription = subscriptions.get(name)
+    async def add(self, channel: str, listener: Listener, *, prefix: bool = False, sharded: bool = False) -> bool:
+        kind, name = _kind_of(channel, prefix=prefix, sharded=sharded)
+        subscription = self._all[kind].get(name)
         is_new = subscription is None
         if subscription is None:
-            subscription = subscriptions[name] = _Subscription(name, is_pattern=prefix)
+            subscription = self._all[kind][name] = _Subscription(name, kind, self)
             self._wanted.set()
         subscription.listeners.append(listener)
         try:
             if is_new:
-                await self._tell(subscription.verb, subscription)
+                await self._ask_for(subscription)
             with anyio.move_on_after(RESPONSE_TIMEOUT):
                 await subscription.answered.wait()
             if subscription.refusal is not None:
                 raise subscription.refusal
         except BaseException:  # nobody else will take the listener away
             with anyio.CancelScope(shield=True):
-                await self.remove(channel, listener, prefix=prefix)
+                await subscription.holder.remove(channel, listener, prefix=prefix, sharded=sharded)
             raise
         if not subscription.answered.is_set():
             subscription.was_missed = True
         return subscription.answered.is_set()
 
-    async def remove(self, channel: str, listener: Listener, *, prefix: bool = False) -> None:
-        subscriptions, name = self._place_of(channel, prefix=prefix)
-        subscription = subscriptions.get(name)
+    async def remove(self, channel: str, listener: Listener, *, prefix: bool = False, sharded: bool = False) -> None:
+        kind, name = _kind_of(channel, prefix=prefix, sharded=sharded)
+        subscription = self._all[kind].get(name)
         if subscription is None:
             return
         if listener in subscription.listeners:
             subscription.listeners.remove(listener)
         if not subscription.listeners:
-            del subscriptions[name]
-            await self._tell(subscription.opposite, subscription)
+            del self._all[kind][name]
+            await self._send(kind.opposite, name, name if kind is _OF_SLOT else None)
 
-    def _place_of(self, channel: str, *, prefix: bool) -> tuple[dict[bytes, _Subscription], bytes]:
-        return (self._patterns, _starting_with(channel)) if prefix else (self._channels, channel.encode())
+    def hand_over(self, to: ServerSubscriber, wanted: Callable[[bytes, bool], bool]) -> list[_Subscription]:
+        """This has another listen to all those channels, which stand in one place, and are `wanted` by name and whether they are of a slot.
 
-    async def _tell(self, verb: bytes, subscription: _Subscription) -> None:
+        The other is to `resume` with what this gives. No server is told to leave them: one that has lost a slot knows by itself, and from all else this one hangs up.
+        """
+        moved = [each for each in self._every() if wanted(each.name, each.kind is _OF_SLOT)]
+        for each in moved:
+            del self._all[each.kind][each.name]
+            each.fall()
+            each.holder, each.asked = to, None
+            to._all[each.kind][each.name] = each
+            to._wanted.set()
+        gone = {id(each) for each in moved}
+        self._unanswered = deque(None if id(each) in gone else each for each in self._unanswered)
+        if self._connection is not None and any(each.kind is not _OF_SLOT for each in moved):
+            self.lose("somebody else listens")
+        return moved
+
+    async def resume(self, subscriptions: Sequence[_Subscription]) -> None:
+        """This asks for what was handed over to this one, unless a new connection did."""
+        for each in subscriptions:
+            if each.holder is self and each.listeners and each.asked is not self._connection:
+                await self._ask_for(each)
+
+    def _every(self) -> list[_Subscription]:
+        return [*self._channels.values(), *self._patterns.values(), *self._of_slots.values()]
+
+    async def _ask_for(self, subscription: _Subscription) -> None:
+        subscription.asked = self._connection
+        await self._send(subscription.kind.verb, subscription.name, subscription)
+
+    async def _send(self, verb: bytes, name: bytes, answer_is_for: _Subscription | bytes | None) -> None:
         connection = self._connection
         if connection is None or not connection.is_connected:
             return
-        self._unanswered.append(subscription if verb == subscription.verb else None)
+        self._unanswered.append(answer_is_for)
         try:
-            await connection.send_packed_command(pack((verb, subscription.name)), check_health=False)
+            await connection.send_packed_command(pack((verb, name)), check_health=False)
         except (redis.exceptions.RedisError, OSError):
             logger.debug("A subscription could not be sent; it will be when the connection is back", exc_info=True)
 
@@ -170,18 +228,18 @@ class ServerSubscriber:
 
     def _lose(self) -> None:
         self._connection = None
-        for subscription in (*self._channels.values(), *self._patterns.values()):
-            if subscription.answered.is_set():
-                subscription.was_missed = True
-                subscription.answered.clear()
-                subscription.refusal = None
+        for subscription in self._every():
+            subscription.fall()
 
     async def _serve(self, connection: AbstractConnection) -> None:
-        subscriptions = [*self._channels.values(), *self._patterns.values()]
+        subscriptions = self._every()
         self._unanswered = deque(subscriptions)
+        self._taken_away.clear()
         self._connection = connection
+        for each in subscriptions:
+            each.asked = connection
         if subscriptions:
-            await connection.send_packed_command(b"".join(pack((each.verb, each.name)) for each in subscriptions), check_health=False)
+            await connection.send_packed_command(b"".join(pack((each.kind.verb, each.name)) for each in subscriptions), check_health=False)
         awaiting_pong = False
         while True:
             reply: Any = None
@@ -202,6 +260,8 @@ class ServerSubscriber:
                 continue
             awaiting_pong = False
             self._take(reply)
+            while self._taken_away:
+                await self.resume([self._taken_away.pop()])
 
     def _take(self, reply: Any) -> None:
         parts: list[Any] = cast("list[Any]", reply) if isinstance(reply, list) else [None]
@@ -209,8 +269,20 @@ class ServerSubscriber:
             self._hand_on(self._channels.get(parts[1]), parts[2])
         elif parts[0] == b"pmessage":
             self._hand_on(self._patterns.get(parts[1]), parts[3])
+        elif parts[0] == b"smessage":
+            self._hand_on(self._of_slots.get(parts[1]), parts[2])
+        elif parts[0] == b"sunsubscribe" and not (self._unanswered and self._unanswered[0] == parts[1]):
+            self._lose_channel(parts[1])
         else:
             self._answer(reply)
+
+    def _lose_channel(self, name: bytes) -> None:
+        """A server whose slot moves away says so once. Asked again, it says who has it now."""
+        subscription = self._of_slots.get(name)
+        if subscription is not None and subscription.answered.is_set():  # else it is asked for already
+            subscription.fall()
+            subscription.asked = None
+            self._taken_away.append(subscription)
 
     def _hand_on(self, subscription: _Subscription | None, message: bytes) -> None:
         """What comes before a subscription is confirmed is for one on the same channel that was there before it, and has been left."""
@@ -223,7 +295,13 @@ class ServerSubscriber:
         if not self._unanswered:
             raise redis.exceptions.InvalidResponse("a reply nobody asked for")
         subscription = self._unanswered.popleft()
+        if isinstance(subscription, bytes):
+            return  # whatever is wrong with it, it is left
         refusal = translate(reply, self._where) if isinstance(reply, Exception) else None
+        if isinstance(reply, Exception) and is_moved(reply):
+            self._on_moved(reply)
+            if subscription is None or subscription.holder is not self:
+                return
         if isinstance(refusal, RedisUnavailable):
             raise _NotNow(str(refusal))
         self._has_heard = True
@@ -239,6 +317,12 @@ class ServerSubscriber:
             subscription.was_missed = False
             for listener in list(subscription.listeners):
                 listener.on_interruption()
+
+
+def _kind_of(channel: str, *, prefix: bool, sharded: bool) -> tuple[_Kind, bytes]:
+    if prefix:
+        return _PREFIX, _starting_with(channel)
+    return _OF_SLOT if sharded else _CHANNEL, channel.encode()
 
 
 def _starting_with(prefix: str) -> bytes:

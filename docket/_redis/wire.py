@@ -119,6 +119,10 @@ class Wire:
             self._timer = self._loop.call_later(RESPONSE_TIMEOUT, self._check_silence)
         return await future
 
+    async def discard(self) -> None:
+        """This lets go of what `open` has made, where nobody is going to serve it."""
+        await self._detach("it is not wanted after all")
+
     async def run(self) -> None:
         """This serves the wire for ever, through losses of the connection; it is its owner's to start and to cancel."""
         attempt = 0

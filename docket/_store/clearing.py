@@ -11,7 +11,7 @@ from docket._store.lifecycle import SCHEDULE_PATIENCE
 from docket._store.listing import place_of_entry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from docket._keys import Keys
     from docket._redis.backend import Backend
@@ -36,13 +36,19 @@ class Clearing(Base):
         super().__init__(backend, keys)
         self._ttl_ms = ttl_ms
         self._listing = listing
+        self.is_ours: Callable[[str], bool] = lambda key: True
+        """Says whether a key belongs in this shard; others may wait for limits here."""
 
-    async def clear(self) -> int:
+    async def newest(self) -> int:
+        """This is the newest generation so far."""
+        return number(await self._read("HGET", self._keys.meta, "generation")) or 0
+
+    async def clear(self, newest: int | None = None) -> int:
         """This cancels what has not begun, of everything that was scheduled before it was called, and answers how many.
 
         It looks again until it finds nothing more, because work moves on meanwhile: out of the schedule, into the line before a limit, and back.
         """
-        newest = number(await self._read("HGET", self._keys.meta, "generation")) or 0
+        newest = await self.newest() if newest is None else newest
         total = 0
         while found := await self._once(newest):
             total += found
@@ -62,7 +68,7 @@ class Clearing(Base):
     async def _in_line(self, newest: int) -> AsyncIterator[list[_Item]]:
         after: tuple[str, int] | None = None
         while found := await self._listing.parked(after, _PAGE):
-            yield [_Item(each.key, each.generation, limit=each.identity) for each in found if each.generation <= newest]
+            yield [_Item(each.key, each.generation, limit=each.identity) for each in found if each.generation <= newest and self.is_ours(each.key)]
             after = found[-1].identity, found[-1].arrival
 
     async def _in_stream(self, newest: int) -> AsyncIterator[list[_Item]]:
@@ -72,9 +78,24 @@ class Clearing(Base):
             yield [
                 _Item(each.key, each.generation, b"" if place_of_entry(each.message_id) <= fetched else each.message_id, each.limit)
                 for each in entries
-                if each.generation <= newest
+                if each.generation <= newest and self.is_ours(each.key)
             ]
             after = entries[-1].message_id.decode()
+
+    async def foreign(self) -> AsyncIterator[tuple[str, int]]:
+        """This lists runs of other shards that wait for limits of this one, or were let in by them and do not know yet: keys and generations."""
+        after: tuple[str, int] | None = None
+        while found := await self._listing.parked(after, _PAGE):
+            for each in found:
+                if not self.is_ours(each.key):
+                    yield each.key, each.generation
+            after = found[-1].identity, found[-1].arrival
+        behind: str | None = None
+        while entries := await self._listing.entries(behind, _PAGE):
+            for each in entries:
+                if not self.is_ours(each.key):
+                    yield each.key, each.generation
+            behind = entries[-1].message_id.decode()
 
     async def _clear(self, items: Sequence[_Item], newest: int) -> int:
         return sum([await self._clear_batch(batch, newest) for batch in chunks(items, BATCH_ITEMS)])

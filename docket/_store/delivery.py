@@ -12,7 +12,7 @@ from docket._store.records import Delivery, RunId
 from docket.errors import RedisUnavailable, ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Awaitable, Callable, Container, Sequence
 
     from docket._keys import Keys
     from docket._redis.backend import Backend, Reader
@@ -28,6 +28,12 @@ class DeliveryStore(Base):
     def __init__(self, backend: Backend, keys: Keys, ttl_ms: int) -> None:
         super().__init__(backend, keys)
         self._ttl_ms = ttl_ms
+        self.function_of: Callable[[str], Awaitable[bytes | None]] = self.function
+        """Tells the task of a key; those that wait for a limit may be of other shards."""
+
+    async def function(self, key: str) -> bytes | None:
+        """This tells the task of a key."""
+        return await self._backend.call("HGET", self._keys.run(key), "function")
 
     async def ensure_group(self) -> None:
         """This makes the stream and its consumer group, unless they are there. Entries added before are delivered too."""
@@ -44,10 +50,11 @@ class DeliveryStore(Base):
         """This makes a connection of its own for `read`."""
         return self._backend.reader()
 
-    async def read(self, reader: Reader, instance: str, count: int, block_ms: int) -> list[Delivery]:
-        """This waits for new entries. A call that was cancelled or broke may have fetched some: see `pending`."""
+    async def read(self, reader: Reader, instance: str, count: int, block_ms: int | None) -> list[Delivery]:
+        """This waits for new entries; with `block_ms` None it takes what there is. A call that was cancelled or broke may have fetched some: see `pending`."""
+        patience = () if block_ms is None else ("BLOCK", block_ms)
         reply = await reader.call(
-            "XREADGROUP", "GROUP", self._keys.group, instance, "COUNT", count, "BLOCK", block_ms, "STREAMS", self._keys.stream, ">", timeout=block_ms / 1000
+            "XREADGROUP", "GROUP", self._keys.group, instance, "COUNT", count, *patience, "STREAMS", self._keys.stream, ">", timeout=(block_ms or 0) / 1000
         )  # fmt: skip
         return [] if reply is None else deliveries(reply[0][1])
 
@@ -122,6 +129,10 @@ class DeliveryStore(Base):
         reply = await self._script("reclaim", keys, *args)
         return None if reply[0] == b"alive" else reply[1]
 
+    async def let_go(self, instance: str) -> None:
+        """This gives an instance's lease up."""
+        await self._backend.call("ZREM", self._keys.leases, instance)
+
     async def forget_consumer(self, instance: str) -> bool:
         """This removes an instance from the consumer group, unless entries are still pending with it, which would be thrown away; it answers whether it did."""
         return await self._script("forget", [self._keys.stream], self._keys.group, instance) == b"forgotten"
@@ -159,7 +170,7 @@ class DeliveryStore(Base):
         return False, strangers
 
     async def _any_known(self, keys: Sequence[str], tasks: Container[str], strangers: set[str]) -> bool:
-        functions = await asyncio.gather(*(self._backend.call("HGET", self._keys.run(key), "function") for key in keys))
+        functions = await asyncio.gather(*(self.function_of(key) for key in keys))
         names = {function.decode() for function in functions if function is not None}
         if any(name in tasks for name in names):
             return True

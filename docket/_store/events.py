@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from weakref import WeakSet
 
 import anyio
@@ -19,14 +20,15 @@ from docket.errors import PayloadError, RedisUnavailable
 from docket.states import TERMINAL
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from typing_extensions import Self
 
     from docket._keys import Keys
     from docket._redis.backend import Backend, Listener, Subscriber
-    from docket._store.inspection import Inspection
     from docket._store.records import RunRecord
+
+    OnWake = Callable[[int | None], None]
 
 __all__ = ["Events", "Feed", "Gap", "Reading", "Signals", "Stream", "Track"]
 
@@ -39,30 +41,49 @@ MARK_PATIENCE = 1.0
 """Seconds for a mark to come back, doubled each time it does not. One that stays away says that messages do not come through."""
 
 
+class Looks(Protocol):
+    """This reads records in their place among the events."""
+
+    async def look(self, key: str, channel: str, mark: int) -> RunRecord | None:
+        """This gives the record of a key and publishes `mark` on `channel`."""
+        ...
+
+
 class Events(Base):
     """This listens to what scripts publish."""
 
-    def __init__(self, backend: Backend, keys: Keys, inspection: Inspection) -> None:
+    def __init__(self, backend: Backend, keys: Keys, inspection: Looks, wakes: Sequence[str]) -> None:
         super().__init__(backend, keys)
         self._inspection = inspection
+        self._wakes = wakes
+        """The channels of the movers, one a shard."""
         self._inboxes: WeakSet[Inbox] = WeakSet()
 
     def feed(self, key: str) -> Feed:
         """This makes a feed of one task's events; enter it to subscribe."""
-        return Feed(self._backend.subscriber, self._keys.state(key), self._inbox())
+        keys = self._keys.of(key)
+        return Feed(self._backend.subscriber, keys.state(key), self._inbox(), sharded=keys.own_channels)
 
     def track(self, key: str) -> Track:
         """This makes a feed of one task's events among which its record is read, in its place; enter it to subscribe."""
-        echo = self._keys.echo(secrets.token_hex(8))
-        return Track(self._backend.subscriber, self._keys.state(key), echo, self._inbox(), lambda mark: self._inspection.look(key, echo, mark))
+        keys = self._keys.of(key)
+        echo = keys.echo(secrets.token_hex(8))
+
+        async def look(mark: int) -> RunRecord | None:
+            return await self._inspection.look(key, echo, mark)
+
+        return Track(self._backend.subscriber, keys.state(key), echo, self._inbox(), look, sharded=keys.own_channels)
 
     def stream(self) -> Stream:
         """This makes a feed of the events of all tasks; enter it to subscribe."""
-        return Stream(self._backend.subscriber, self._keys.state(""), self._inbox())
+        if self._keys.own_channels:
+            return Stream(self._backend.subscriber, [keys.state("") for keys in self._keys.shards], self._inbox(), sharded=True)
+        return Stream(self._backend.subscriber, [self._keys.state("")], self._inbox(), prefix=True)
 
-    def signals(self, *, on_wake: Callable[[int | None], None], on_cancel: Callable[[str, int, str], None]) -> Signals:
-        """This listens for what movers and runs have to know at once. `on_wake(None)`: something may have been missed."""
-        return Signals(self._backend.subscriber, self._keys.wake, self._keys.cancellations, on_wake, on_cancel)
+    def signals(self, *, on_wake: OnWake | Sequence[OnWake], on_cancel: Callable[[str, int, str], None]) -> Signals:
+        """This listens for what movers (one a shard, or one for all) and runs have to know at once. `on_wake(None)`: something may have been missed."""
+        told = [on_wake] * len(self._wakes) if callable(on_wake) else on_wake
+        return Signals(self._backend.subscriber, list(zip(self._wakes, told, strict=True)), self._keys.cancellations, on_cancel)
 
     def _inbox(self) -> Inbox:
         inbox = Inbox()
@@ -78,16 +99,17 @@ class Events(Base):
 class _Listening:
     """This listens on some channels for as long as it is entered."""
 
-    def __init__(self, subscriber: Subscriber, *listeners: tuple[str, Listener], prefix: bool = False) -> None:
+    def __init__(self, subscriber: Subscriber, *listeners: tuple[str, Listener], prefix: bool = False, sharded: bool = False) -> None:
         self._subscriber = subscriber
         self._listeners = listeners
         self._prefix = prefix
+        self._sharded = sharded
         self.stands = False
         """Whether the server had confirmed that it stands when it was entered."""
 
     async def __aenter__(self) -> Self:
         try:
-            self.stands = all([await self._subscriber.add(channel, listener, prefix=self._prefix) for channel, listener in self._listeners])
+            self.stands = all([await self._listen(channel, listener) for channel, listener in self._listeners])
         except BaseException:
             await self.__aexit__()
             raise
@@ -96,14 +118,17 @@ class _Listening:
     async def __aexit__(self, *_: object) -> None:
         with anyio.CancelScope(shield=True):
             for channel, listener in self._listeners:
-                await self._subscriber.remove(channel, listener, prefix=self._prefix)
+                await self._subscriber.remove(channel, listener, prefix=self._prefix, sharded=self._sharded)
+
+    async def _listen(self, channel: str, listener: Listener) -> bool:
+        return await self._subscriber.add(channel, listener, prefix=self._prefix, sharded=self._sharded)
 
 
 class Feed(_Listening):
     """This hands out events of one task, one at a time."""
 
-    def __init__(self, subscriber: Subscriber, channel: str, inbox: Inbox | None = None) -> None:
-        super().__init__(subscriber, (channel, self))
+    def __init__(self, subscriber: Subscriber, channel: str, inbox: Inbox | None = None, *, sharded: bool = False) -> None:
+        super().__init__(subscriber, (channel, self), sharded=sharded)
         self._inbox = inbox or Inbox()
 
     def on_message(self, message: bytes) -> None:
@@ -148,11 +173,14 @@ class Track(_Listening):
     """This hands out events of one task, and what its record says: at the start, wherever events may have been missed, and after a while of quiet.
 
     A record comes on another connection than events. So that an old event is not taken for news after a newer record, reading
-    publishes a mark, on a channel of this one's own: what comes before it is older than the record, what comes after it is newer.
+    publishes a mark, on a channel of this one's own that comes by the same connection: what comes before it is older than the record, what comes
+    after it is newer.
     """
 
-    def __init__(self, subscriber: Subscriber, channel: str, echo: str, inbox: Inbox, look: Callable[[int], Awaitable[RunRecord | None]]) -> None:
-        super().__init__(subscriber, (channel, self), (echo, _Echo(inbox)))
+    def __init__(
+        self, subscriber: Subscriber, channel: str, echo: str, inbox: Inbox, look: Callable[[int], Awaitable[RunRecord | None]], *, sharded: bool = False
+    ) -> None:
+        super().__init__(subscriber, (channel, self), (echo, _Echo(inbox)), sharded=sharded)
         self._inbox = inbox
         self._look = look
         self._number = 0
@@ -221,14 +249,24 @@ class Track(_Listening):
 class Stream(_Listening):
     """This hands out the events of all tasks of a docket, and a gap wherever some are missing."""
 
-    def __init__(self, subscriber: Subscriber, prefix: str, inbox: Inbox) -> None:
-        super().__init__(subscriber, (prefix, self), prefix=True)
+    def __init__(self, subscriber: Subscriber, channels: Sequence[str], inbox: Inbox, *, prefix: bool = False, sharded: bool = False) -> None:
+        super().__init__(subscriber, *((channel, self) for channel in channels), prefix=prefix, sharded=sharded)
         self._inbox = inbox
         self._is_entered = False
 
     async def __aenter__(self) -> Self:
         """Raises `RedisUnavailable` when the subscription does not come to stand, and `ServerError` when it is refused."""
-        await super().__aenter__()
+        try:
+            # All at once: should a server be away, one waits for it once
+            standing = await asyncio.gather(*(self._listen(channel, listener) for channel, listener in self._listeners), return_exceptions=True)
+        except BaseException:
+            await self.__aexit__()
+            raise
+        refusals = [each for each in standing if isinstance(each, BaseException)]
+        self.stands = not refusals and all(standing)
+        if refusals:
+            await self.__aexit__()
+            raise refusals[0]
         if not self.stands:
             await self.__aexit__()
             raise RedisUnavailable("the events of the docket cannot be listened to: there is no connection to Redis for messages. Is the server running?")
@@ -325,7 +363,5 @@ class _Cancel:
 class Signals(_Listening):
     """This listens on the workers' channels for as long as it is entered."""
 
-    def __init__(
-        self, subscriber: Subscriber, wake: str, cancel: str, on_wake: Callable[[int | None], None], on_cancel: Callable[[str, int, str], None]
-    ) -> None:
-        super().__init__(subscriber, (wake, _Wake(on_wake)), (cancel, _Cancel(on_cancel)))
+    def __init__(self, subscriber: Subscriber, wakes: Sequence[tuple[str, OnWake]], cancel: str, on_cancel: Callable[[str, int, str], None]) -> None:
+        super().__init__(subscriber, *((wake, _Wake(on_wake)) for wake, on_wake in wakes), (cancel, _Cancel(on_cancel)))

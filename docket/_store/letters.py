@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from docket._keys import Keys
     from docket._redis.backend import Backend
 
-__all__ = ["Letters"]
+__all__ = ["ROOM", "Letters"]
 
-_ROOM = 8 * 1024 * 1024
+ROOM = 8 * 1024 * 1024
 """Bytes of arguments and attempts that come along with so many."""
 
 
@@ -44,7 +44,7 @@ class Letters(Base):
                 break
         return found[:count]
 
-    async def read(self, generations: Sequence[str], *, task: str | None = None, key_prefix: str = "", room: int = _ROOM) -> list[Letter | None]:
+    async def read(self, generations: Sequence[str], *, task: str | None = None, key_prefix: str = "", room: int = ROOM) -> list[Letter | None]:
         """This reads letters; None for one that is gone, not wanted, or none that can be read.
 
         Of what goes beyond so many bytes in 200 letters, the arguments and all attempts but the last are left out; `whole` reads them.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from docket._messages import INLINE_LIMIT, dumps_outcome
 from docket._redis.batcher import BATCH_BYTES, BATCH_ITEMS, Batcher
@@ -14,13 +14,12 @@ from docket.errors import DocketError, InDoubt, RedisUnavailable, ServerError
 from docket.states import TERMINAL, ExecutionState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from docket._keys import Keys
     from docket._redis.backend import Backend
-    from docket._store.strikes import StrikesStore
 
-__all__ = ["SCHEDULE_PATIENCE", "Lifecycle"]
+__all__ = ["SCHEDULE_PATIENCE", "KnowsStrikes", "Lifecycle"]
 
 SCHEDULE_PATIENCE = 5.0
 """Seconds for which a caller's request is tried again through an outage, before the caller learns of it."""
@@ -41,16 +40,26 @@ def _size_of_end(settlement: Settlement) -> int:
     return len(settlement.outcome.value or b"") + len(settlement.outcome.error or "") + len(settlement.payload or b"")
 
 
+class KnowsStrikes(Protocol):
+    """This knows what is struck."""
+
+    async def catch_up(self, version: int, wanted: Callable[[], bool] | None = None) -> None:
+        """This returns once everything is known that was struck when an answer gave this version."""
+        ...
+
+
 class Lifecycle(Base):
     """This moves runs from state to state."""
 
-    def __init__(self, backend: Backend, keys: Keys, ttl_ms: int, retention_ms: int, strikes: StrikesStore, replicas: int = 0) -> None:
+    def __init__(self, backend: Backend, keys: Keys, ttl_ms: int, retention_ms: int, strikes: KnowsStrikes, replicas: int = 0) -> None:
         super().__init__(backend, keys)
         self._ttl_ms = ttl_ms
         self._retention_ms = retention_ms
         self._strikes = strikes
         self._replicas = replicas
         """How many have to confirm what was scheduled."""
+        self.on_left: Callable[[str, str, int], Awaitable[None]] | None = None
+        """Told of each run that was taken out of the line before a limit, which may be in another shard: limit, key and generation."""
         self._touch = ("HINCRBY", keys.meta, "arrivals", 0)
         self._head = (keys.stream, keys.queue, keys.meta)
         self._settle_head = (*self._head, keys.waiting, keys.dead)
@@ -237,24 +246,33 @@ class Lifecycle(Base):
         spell = self._keys
         keys = [spell.queue, spell.run(key), spell.payload(key), spell.successor(key), spell.meta, spell.outcome(key, generation or 0)]
         args = (spell.cancellations, self._ttl_ms, key, "" if generation is None else generation)
-        word, found = await self._in_line("cancel", keys, (spell.stream, spell.waiting), args)
+        (word, found), line = await self._in_line("cancel", keys, (spell.stream, spell.waiting), args)
+        await self._has_left(line, key, found)
         return STATES.get(word), found
 
-    async def _in_line(self, name: str, keys: Sequence[str], keys_of_a_line: Sequence[str], args: Sequence[Any]) -> Any:
-        """Runs a script that takes a run out of the line before a limit, if it stands in one: then it answers which, and is run again with that limit's keys."""
+    async def _has_left(self, line: str, key: str, generation: int) -> None:
+        if line and self.on_left is not None:
+            await self.on_left(line, key, generation)
+
+    async def _in_line(self, name: str, keys: Sequence[str], keys_of_a_line: Sequence[str], args: Sequence[Any]) -> tuple[Any, str]:
+        """Runs a script that takes a run out of the line before a limit, if it stands in one: then it answers which, and is run again with that limit's keys.
+
+        Of a limit in another shard there is nothing under these keys; `on_left` does what is to be done there.
+        """
         line = ""
         while True:
             more = (*keys_of_a_line, *self._keys.concurrency(line)) if line else ()
             reply = await self._persist(partial(self._script, name, (*keys, *more), *args, line), SCHEDULE_PATIENCE)
             if reply[0] != b"line":
-                return reply
+                return reply, line
             line = reply[1].decode()
 
     async def reschedule(self, change: Change) -> Changed:
         """This moves a run that has not begun to another moment, or makes it ready now. Safe to repeat with the same `Change`."""
         spell = self._keys
         args = (spell.wake, change.key, change.generation, change.token, "" if change.when_us is None else change.when_us)
-        reply = await self._in_line("reschedule", (spell.stream, spell.queue, spell.waiting, spell.run(change.key)), (), args)
+        reply, line = await self._in_line("reschedule", (spell.stream, spell.queue, spell.waiting, spell.run(change.key)), (), args)
+        await self._has_left(line, change.key, change.generation)
         if reply[0] != b"moved":
             return _refused(reply)
         return Changed("done", STATES[reply[1]], change.generation, int(reply[2]))

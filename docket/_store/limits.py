@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from docket._keys import Keys
     from docket._redis.backend import Backend
+    from docket._store.records import RunId
 
 __all__ = ["LimitsStore"]
 
@@ -51,11 +52,15 @@ class LimitsStore(Base):
         replies = await self._persist(lambda: self._script("admit", keys, *args), None)
         return [self._failure(reply) or Admission(*(word.decode() for word in reply)) for reply in replies]
 
-    async def hold(self, places: Sequence[tuple[str, int]], lease_us: int) -> None:
-        """This keeps places that running tasks hold: pairs of a concurrency limit's identity and a generation."""
+    def holder(self, identity: str, run: RunId) -> int | str:
+        """This is the name under which a run holds a place under a limit."""
+        return run.generation
+
+    async def hold(self, places: Sequence[tuple[str, int | str]], lease_us: int) -> None:
+        """This keeps places that running tasks hold: pairs of a concurrency limit's identity and a holder."""
         for part in chunks(places, BATCH_ITEMS):
             keys = [self._keys.concurrency(identity)[0] for identity, _ in part]
-            await self._script("hold", keys, lease_us, *(generation for _, generation in part))
+            await self._script("hold", keys, lease_us, *(holder for _, holder in part))
 
     async def sweep(self, before_us: int) -> int:
         """This looks after limits that somebody waits for and that nobody has looked at since that moment, at most 200. It answers how many."""

@@ -91,6 +91,11 @@ class Listing(Base):
         """This lists the stream from its beginning: what runs stands there first, then what is ready, as it came."""
         return deliveries(await self._read("XRANGE", self._keys.stream, "-" if after is None else "(" + after, "+", "COUNT", count))
 
+    async def fetched(self, after: str | None, count: int) -> list[Delivery]:
+        """This lists those of the same entries that workers have fetched."""
+        entries, last = await asyncio.gather(self.entries(after, count), self.fetched_up_to())
+        return [entry for entry in entries if last is not None and place_of_entry(entry.message_id) <= last]
+
     async def fetched_up_to(self) -> tuple[int, int] | None:
         """This names the last entry of the stream that workers have fetched; None before the first."""
         try:

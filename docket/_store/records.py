@@ -31,6 +31,7 @@ __all__ = [
     "ProgressChange",
     "Refused",
     "Requirement",
+    "Retention",
     "Revival",
     "RunId",
     "RunRecord",
@@ -38,6 +39,19 @@ __all__ = [
     "StateChange",
     "Underway",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """This says how long a docket keeps what, and how surely."""
+
+    ttl_ms: int
+    """What is left of a run that has ended."""
+    letters_ms: int = 0
+    """Dead letters."""
+    most_letters: int = 0
+    replicas: int = 0
+    """How many have to confirm what was scheduled."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import anyio
 
 from docket._messages import loads_netstrings
+from docket._redis.errors import divided
 from docket._redis.wire import backoff
 from docket._store.base import Base, whole
-from docket.errors import DocketError, InDoubt, PayloadError, ServerError
+from docket.errors import DocketError, InDoubt, PayloadError, RedisUnavailable, ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
     from typing import Any
 
     from docket._keys import Keys
@@ -78,6 +79,12 @@ class StrikesStore(Base):
         """Which of these the last reading was late enough for."""
         self._steps = 0
         """How many single changes were taken in so far."""
+        self._shards: Sequence[tuple[Backend, Keys]] = ()
+        """Who is handed the version of every change."""
+
+    def hand_to(self, shards: Sequence[tuple[Backend, Keys]]) -> None:
+        """This has shards told of every change: those who claim there learn of it from them."""
+        self._shards = shards
 
     def services(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
         """This names what has to run for changes to be heard of."""
@@ -110,12 +117,16 @@ class StrikesStore(Base):
         async def attempt() -> Any:
             nonlocal in_doubt
             try:
-                return await self._script("strike", [self._keys.strikes, self._keys.meta], self._keys.struck, verb, instruction, MOST_STRIKES)
+                return await self._script(
+                    "strike", [self._keys.strikes, self._keys.meta], self._keys.struck, verb, instruction, MOST_STRIKES, len(self._keys.shards)
+                )
             except InDoubt:
                 in_doubt = True
                 raise
 
         word, *numbers = await self._persist(attempt, CHANGE_PATIENCE)
+        if word == b"divided":
+            raise divided(self._keys.prefix, len(self._keys.shards), int(numbers[0]))
         if word == b"full":
             raise ServerError(
                 f"{numbers[0]} strikes stand on {self._keys.prefix!r}, and {MOST_STRIKES} is the most; "
@@ -124,7 +135,21 @@ class StrikesStore(Base):
         before, version = map(int, numbers)
         if not self._step(before, version, instruction, restore=restore):
             await self._make_sure_of(instruction, restore=restore)
+        await self._hand_on(version)
         return word != b"unchanged" or in_doubt
+
+    async def _hand_on(self, version: int) -> None:
+        """Hands the version to every shard. Also that of a change which was there already: whoever made it may have died before this."""
+
+        async def hand(backend: Backend, keys: Keys) -> None:
+            await self._persist(lambda: backend.script("hand", [keys.meta], [self._states, version, ""]), CHANGE_PATIENCE)
+
+        try:
+            await asyncio.gather(*(hand(backend, keys) for backend, keys in self._shards))
+        except RedisUnavailable as exc:
+            raise InDoubt(
+                f"The change is made, but not every part of the docket could be told, so runs may still begin that it means. Make it again: {exc}"
+            ) from exc
 
     async def _make_sure_of(self, instruction: bytes, *, restore: bool) -> None:
         try:

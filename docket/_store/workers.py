@@ -6,6 +6,8 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
+from docket._keys import OWN_CHANNELS
+from docket._redis.errors import divided
 from docket._store.base import Base, as_dict
 from docket._store.records import Announcement
 
@@ -22,10 +24,17 @@ class WorkersStore(Base):
     """This keeps the list of live workers."""
 
     async def heartbeat(self, instance: str, name: str, tasks: Iterable[str] | None, ttl_ms: int) -> bool:
-        """This says that an instance can claim work; `tasks` None: the same as last time. False when they have to be said again."""
+        """This says that an instance can claim work; `tasks` None: the same as last time. False when they have to be said again.
+
+        Raises `LayoutMismatch` where the docket has another number of shards by now: then nothing more comes where the instance reads.
+        """
         known = "" if tasks is None else json.dumps(sorted(tasks), separators=(",", ":"))
-        reply = await self._script("heartbeat", [self._keys.workers, self._keys.worker(instance)], instance, name, known, ttl_ms, _FORGET_US)
-        return bool(reply)
+        keys, shards = [self._keys.workers, self._keys.worker(instance), self._keys.meta], len(self._keys.shards)
+        channels = OWN_CHANNELS if self._keys.own_channels else ""
+        is_known, there = await self._script("heartbeat", keys, instance, name, known, ttl_ms, _FORGET_US, shards, channels)
+        if int(there) != shards:
+            raise divided(self._keys.prefix, shards, int(there))
+        return bool(is_known)
 
     async def depart(self, instance: str) -> None:
         """This takes an instance off every list. Safe to repeat."""

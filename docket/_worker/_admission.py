@@ -35,7 +35,9 @@ class Gatekeeper:
         applicant = Applicant(claimed.run, claimed.message_id, requirements, int(self._crew.lease_seconds * 1e6))
         admission = await self._crew.store.limits.admit(applicant)
         if admission.word == "admitted":
-            running.place = place_of(requirements) or None
+            place = place_of(requirements)
+            running.holder = self._crew.store.limits.holder(place, claimed.run)
+            running.place = place or None
         elif logger.isEnabledFor(logging.DEBUG):
             self._say(execution, admission)
         return admission

@@ -6,6 +6,8 @@ import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from docket._worker._crew import Crew
     from docket._worker._plans import Plans
 
@@ -24,15 +26,18 @@ class Finish:
     def __contains__(self, task: object) -> bool:
         return isinstance(task, str) and self._plans.knows(task)
 
-    async def reached(self) -> bool:
-        """This says whether nothing is left. Tasks nobody here knows are left in place, named in one log line, and do not count."""
+    async def reached(self, agrees: Callable[[], bool] = lambda: True) -> bool:
+        """This says whether nothing is left, and whoever asks `agrees` once all has been looked at.
+
+        Tasks nobody here knows are left in place, named in one log line, and do not count.
+        """
         delivery = self._crew.store.delivery
         # Looked at on both sides of the limits, for what is parked, or let in, meanwhile
         if not any(await delivery.depth()) and not await delivery.contended() and not any(await delivery.depth()):
-            return True
+            return agrees()
         left, strangers = await delivery.work_for(self)
-        if left:
+        if left or not agrees():
             return False
-        if strangers:
+        if strangers:  # none: what was left a moment ago has gone
             logger.info("Finished; tasks left for workers that know them: %s", ", ".join(sorted(strangers)), extra=self._crew.labels)
         return True

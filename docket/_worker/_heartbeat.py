@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from docket._worker._service import Service
-from docket.errors import RedisUnavailable
+from docket.errors import LayoutMismatch, RedisUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +21,10 @@ class Heartbeat(Service):
     name = "heartbeat"
     at_start = True
 
-    def __init__(self, crew: Crew, trouble: Callable[[], str | None] = lambda: None) -> None:
+    def __init__(self, crew: Crew, trouble: Callable[[], str | None] = lambda: None, on_divided: Callable[[LayoutMismatch], object] = lambda _: None) -> None:
         super().__init__(crew)
+        self._on_divided = on_divided
+        """Told when the docket has another number of shards by now: nothing more comes where this worker reads."""
         self._trouble = trouble
         self._announced: tuple[str, frozenset[str]] | None = None
         self.refusal: str | None = None
@@ -43,6 +45,10 @@ class Heartbeat(Service):
         except RedisUnavailable as exc:
             self.refusal = str(exc)
             raise
+        except LayoutMismatch as exc:
+            self.refusal = str(exc)
+            self._on_divided(exc)
+            return interval
         self.refusal = None
         if is_known:
             self._announced = announcement

@@ -12,7 +12,7 @@ import anyio
 from docket import instrumentation
 from docket._redis.batcher import BATCH_ITEMS
 from docket._redis.wire import backoff
-from docket._store.records import Claimed
+from docket._store.records import Claimed, Refused
 from docket.errors import DocketError, RedisUnavailable, ServerError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from docket._store.records import Delivery
+    from docket._store.shard import Shard
     from docket._worker._crew import Crew
     from docket._worker._report import Report
     from docket._worker._runs import Runs
@@ -51,14 +52,15 @@ class Intake:
     The claim of one batch and the read of the next overlap, so that the server and this process work at the same time.
     """
 
-    def __init__(self, crew: Crew, runs: Runs, report: Report, finished: Callable[[], Awaitable[bool]] | None) -> None:
+    def __init__(self, crew: Crew, runs: Runs, report: Report, finished: Callable[[], Awaitable[bool]] | None, shard: Shard | None = None) -> None:
         self._crew = crew
+        self._shard = crew.store.shards[0] if shard is None else shard
         self._runs = runs
         self._finished = finished
         concurrency = crew.options.concurrency
         # in process there is nobody to overlap with
         self._most = min(crew.options.message_batch, BATCH_ITEMS, concurrency if crew.store.is_memory else max(LEAST_BATCH, (concurrency + 1) // 2))
-        self._reader = crew.store.delivery.reader()
+        self._reader = self._shard.delivery.reader()
         self._report = report
         self._reading: anyio.CancelScope | None = None
         self._claiming: set[bytes] = set()
@@ -145,7 +147,7 @@ class Intake:
         block_ms = max(1, min(block_ms, int(self._look_due() * 1000)))
         found: list[Delivery] = []
         with self._interruptible() as scope:
-            found = await self._crew.store.delivery.read(self._reader, instance, min(self._runs.free, self._most), block_ms)
+            found = await self._shard.delivery.read(self._reader, instance, min(self._runs.free, self._most), block_ms)
         if scope.cancelled_caught:
             self._broke()
         return found
@@ -163,18 +165,22 @@ class Intake:
     async def _find_again(self, instance: str) -> list[Delivery]:
         """What a broken read or claim left with us."""
         if self._groupless:
-            await self._crew.store.delivery.ensure_group()
+            await self._shard.delivery.ensure_group()
             self._groupless = False
         self._unsure, self._looked_at = False, self._loop.time()  # first: a claim that breaks meanwhile says so again
         found = await self._left_behind(instance)
-        count = self._runs.free
+        count = self._free()
         self._unsure = self._unsure or len(found) > count
         if found:
             logger.debug("Found %d entries that a broken read had left", len(found), extra=self._crew.labels)
         return found[:count]
 
+    def _free(self) -> int:
+        """How many slots there are for what is found again."""
+        return self._runs.free
+
     async def _left_behind(self, instance: str) -> list[Delivery]:
-        return await self._crew.store.delivery.pending(instance, beyond=self._runs.messages() | self._claiming)
+        return await self._shard.delivery.pending(instance, beyond=self._runs.messages() | self._claiming)
 
     @contextmanager
     def _interruptible(self) -> Generator[anyio.CancelScope, None, None]:
@@ -186,30 +192,43 @@ class Intake:
             finally:
                 self._reading = None
 
+    async def _return(self, instance: str, entries: list[Delivery]) -> None:
+        await self._shard.delivery.reclaim(instance, entries, own=True)
+
     async def _claim(self, instance: str, found: list[Delivery]) -> None:
         """Claims for the instance that fetched. Under another, whoever takes over what the one held would not see that a run is under way."""
         crew = self._crew
         try:
-            answers = await crew.store.lifecycle.claim(instance, found, wanted=lambda: not self._stopping)
+            answers = await self._shard.lifecycle.claim(instance, found, wanted=lambda: not self._stopping)
             if instance != crew.instance:  # the lease was lost meanwhile: what was claimed under it is for whoever takes it over
                 return
-            for answer in answers:
+            refused: list[tuple[Delivery, Refused]] = []
+            for delivery, answer in zip(found, answers, strict=True):
                 if isinstance(answer, Claimed):
                     self._runs.start(answer)
                 else:
-                    self._report.refused(answer.key, answer.reason)
+                    refused.append((delivery, answer))
             self._refusals = 0
+            for delivery, answer in refused:  # last: it may take a while
+                await self._refused(delivery, answer)
         except DocketError as exc:
             self._unsure = True
             logger.warning("Claiming %d entries failed; they are looked for again: %s", len(found), exc, extra=crew.labels)
-            with anyio.move_on_after(backoff(self._refusals) + 1):  # the slots stay taken meanwhile: the next claim would go no better
-                self._refusals += 1
-                await self._told.wait()
-            self._unsure = True  # whoever looked meanwhile has passed these over
-            self.interrupt()
+            await self._cool_down()  # the slots stay taken meanwhile: the next claim would go no better
         finally:
             self._claiming -= {entry.message_id for entry in found}
             self._runs.release(len(found))
+
+    async def _cool_down(self) -> None:
+        """Waits after a refusal, unless told to stop, and has what was refused looked for again."""
+        with anyio.move_on_after(backoff(self._refusals) + 1):
+            self._refusals += 1
+            await self._told.wait()
+        self._unsure = True  # whoever looked meanwhile has passed these over
+        self.interrupt()
+
+    async def _refused(self, delivery: Delivery, answer: Refused) -> None:
+        self._report.refused(answer.key, answer.reason)
 
     async def wait_out(self, exc: RedisUnavailable, failures: int = 0) -> None:
         """This waits until Redis may be back, or until told to stop."""
@@ -221,7 +240,7 @@ class Intake:
             logger.warning("Redis is unavailable, retrying in %s...", delay, extra=self._crew.labels, exc_info=exc)
         with self._interruptible():
             await anyio.sleep(backoff(failures, delay.total_seconds()))
-            await self._crew.store.backend.available(delay.total_seconds())
+            await self._shard.backend.available(delay.total_seconds())
 
     async def _note(self, exc: ServerError, failures: int) -> None:
         """Says why a read was refused, and waits before the next where that may help."""
@@ -244,7 +263,7 @@ class Intake:
             while looks < 2:
                 entries = await self._left_behind(instance)
                 if entries:
-                    await crew.store.delivery.reclaim(instance, entries, own=True)
+                    await self._return(instance, entries)
                 looks = 0 if entries else looks + 1
         except DocketError as exc:
             logger.warning("Could not give back what was fetched last; others take it over when the lease lapses: %s", exc, extra=crew.labels)

@@ -18,7 +18,7 @@ from docket._options import WorkerOptions
 from docket._redis.wire import backoff
 from docket._worker._pulse import Pulse
 from docket.docket import Docket
-from docket.errors import RedisUnavailable
+from docket.errors import LayoutMismatch, RedisUnavailable
 
 if TYPE_CHECKING:
     from docket.worker import Worker
@@ -63,13 +63,15 @@ async def launch(
         instrumentation.healthcheck_server(port=healthcheck_port, live=partial(_stuck, pulse, worker.options.liveness_timeout), ready=worker.not_ready),
         instrumentation.metrics_server(port=metrics_port),
     ):
-        if not await _enter(docket, stop, delay):
-            return
-        try:
-            async with worker:
-                await _until_told(worker, stop, until_finished=until_finished)
-        finally:
-            await docket.__aexit__(None, None, None)
+        while await _enter(docket, stop, delay):
+            try:
+                async with worker:
+                    await _until_told(worker, stop, until_finished=until_finished)
+                return
+            except LayoutMismatch as exc:  # entering it again gives the shards that there are now; or says why not
+                logger.warning("The worker begins anew: %s", exc)
+            finally:
+                await docket.__aexit__(None, None, None)
 
 
 def _stuck(pulse: Pulse, patience: timedelta) -> str | None:

@@ -11,6 +11,7 @@ from docket._redis.batcher import BATCH_ITEMS
 from docket._worker._service import Service
 
 if TYPE_CHECKING:
+    from docket._store.shard import Shard
     from docket._worker._crew import Crew
 
 __all__ = ["Mover"]
@@ -24,8 +25,9 @@ class Mover(Service):
 
     name = "mover"
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, crew: Crew, shard: Shard | None = None) -> None:
         super().__init__(crew)
+        self._shard = crew.store.shards[0] if shard is None else shard
         self._earlier_us: int | None = None
         self._at_once = False
 
@@ -43,7 +45,7 @@ class Mover(Service):
 
     async def tick(self) -> float:
         self._at_once, self._earlier_us = False, None
-        delivery, clock = self._crew.store.delivery, self._crew.clock
+        delivery, clock = self._shard.delivery, self._crew.clock
         candidates = await delivery.due(self._crew.server_now_us())
         before = clock.now_us()
         _, next_us, now_us = await delivery.move_due(candidates)

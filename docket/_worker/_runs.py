@@ -37,7 +37,7 @@ def _for_ever() -> float:
 class Running:
     """This is one claimed run, from claim to settle."""
 
-    __slots__ = ("claimed", "execution", "gave_way", "in_body", "is_counted", "is_over", "note", "occupies_slot", "place", "span", "stopped", "task")
+    __slots__ = ("claimed", "execution", "gave_way", "holder", "in_body", "is_counted", "is_over", "note", "occupies_slot", "place", "span", "stopped", "task")
 
     def __init__(self, claimed: Claimed) -> None:
         self.claimed = claimed
@@ -54,6 +54,8 @@ class Running:
         self.occupies_slot = True
         self.place: str | None = None
         """The concurrency limit under which it holds a place."""
+        self.holder: int | str = 0
+        """The name under which it holds that."""
         self.span: Span | None = None
         """What traces know it by, until it has ended."""
         self.stopped: str | None = None
@@ -82,6 +84,8 @@ class Runs:
         self._active: dict[RunId, Running] = {}
         self._bodies = 0
         self._reserved = 0
+        self.reservations = 0
+        """How often slots were reserved so far."""
         self._aside = 0
         """Runs with a slot that wait for their turn, because a suspect waits for its own or has it."""
         self._suspects = 0
@@ -112,6 +116,7 @@ class Runs:
     def reserve(self, slots: int) -> None:
         """This keeps slots for entries that are being claimed."""
         self._reserved += slots
+        self.reservations += 1
 
     def release(self, slots: int) -> None:
         """This gives up reserved slots, after what was claimed has been started."""
@@ -249,9 +254,9 @@ class Runs:
         """This gives what is held, as it is now. Any thread may ask: a dictionary is copied in one step."""
         return [*self._active.copy().values()]
 
-    def places(self) -> list[tuple[str, int]]:
-        """This names the places held under concurrency limits: limit and generation. Any thread may ask."""
-        return [(running.place, running.claimed.run.generation) for running in self.running() if running.place is not None]
+    def places(self) -> list[tuple[str, int | str]]:
+        """This names the places held under concurrency limits: limit and holder. Any thread may ask."""
+        return [(running.place, running.holder) for running in self.running() if running.place is not None]
 
     def messages(self) -> set[bytes]:
         """This names the stream entries of everything held."""

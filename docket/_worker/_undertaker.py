@@ -27,8 +27,8 @@ class Undertaker(Service):
     name = "care of dead letters"
 
     async def tick(self) -> float:
-        thrown_away = await self._crew.store.letters.trim(self._crew.server_now_us())
-        return 0.0 if thrown_away >= BATCH_ITEMS else INTERVAL
+        thrown_away = [await shard.letters.trim(self._crew.server_now_us()) for shard in self._crew.store.shards]
+        return 0.0 if max(thrown_away) >= BATCH_ITEMS else INTERVAL
 
     async def buried(self, run: RunId) -> None:
         """This hands a letter that was written just now to the docket's `on_dead`, which has `cleanup_timeout` for it. What that raises is logged."""
@@ -37,7 +37,7 @@ class Undertaker(Service):
         if on_dead is None:
             return
         try:
-            letter = await self._crew.store.letters.whole(str(run.generation))
+            letter = await docket.store.shard_of(run.key).letters.whole(str(run.generation))
             if letter is not None:
                 told = on_dead(DeadLetter(docket, letter))
                 if inspect.isawaitable(told):

@@ -23,6 +23,7 @@ _COMMANDS = {
         "cancel": ("Cancel what stands under a key.", "docket.cli._cancel:cancel"),
         "clear": ("Cancel everything that has not started.", "docket.cli._cancel:clear"),
         "tasks": ("Schedule a built-in task, to try out a docket.", "docket.cli._tasks:tasks"),
+        "reshard": ("Move a docket that nobody uses to another number of shards.", "docket.cli._reshard:reshard"),
     },
     "Look": {
         "ls": ("List tasks.", "docket.cli._ls:ls"),

@@ -10,144 +10,7 @@
 --@include run
 --@include wake
 --@include limits
-
-local MARGIN_MS = 60000
-
-local function ms(us)
-  return string.format('%.0f', us / 1000 + MARGIN_MS)
-end
-
--- Each kind looks whether a run may pass: answers nil, or what to do instead; `pass` then takes the place.
-local LOOK = {}
-local PASS = {}
-
-function LOOK.concurrency(gate, run)
-  local limit = gate.limit
-  local free = let_in(KEYS[1], KEYS[4], limit, tonumber(gate.a))
-  if redis.call('ZSCORE', limit.holders, run.generation) or free > 0 then
-    return nil
-  end
-  return { 'parked', limit = limit, most = gate.a }
-end
-
-function PASS.concurrency(gate, run)
-  redis.call('ZADD', gate.limit.holders, string.format('%.0f', lease_now + run.lease), run.generation)
-  redis.call('PEXPIRE', gate.limit.holders, FORGET_MS)
-end
-
-local OVERDUE = 200 -- promises looked at that others have not kept; beyond that, a run that comes too early once more does no harm
-
-local function score(member)
-  return tonumber(member[2])
-end
-
--- A sliding window over the moments at which runs started. Who comes too early is promised a moment; the promises stand apart from
--- the starts, because a promised run may start late, and the next one then waits for that start rather than for the promise.
-function LOOK.rate(gate, run)
-  local runs, per = tonumber(gate.a), tonumber(gate.b)
-  local past = string.format('%.0f', now - per)
-  redis.call('ZREMRANGEBYSCORE', gate.key, '-inf', past)
-  redis.call('ZREMRANGEBYSCORE', gate.promises, '-inf', past)
-  local started, promised = redis.call('ZCARD', gate.key), redis.call('ZSCORE', gate.promises, run.generation)
-  if redis.call('ZSCORE', gate.key, run.generation .. '.' .. run.delivery) then
-    return nil -- a repeat
-  end
-  local when
-  if promised then
-    when = tonumber(promised)
-    if when <= now then
-      if started < runs then
-        return nil
-      end
-      local before = #redis.call('ZRANGEBYSCORE', gate.promises, '-inf', '(' .. promised, 'LIMIT', 0, OVERDUE)
-      local at = started - runs + before % runs
-      when = score(redis.call('ZRANGE', gate.key, at, at, 'WITHSCORES')) + per * (1 + math.floor(before / runs))
-    end
-  else
-    local ahead = redis.call('ZCARD', gate.promises)
-    if started + ahead < runs then
-      return nil
-    end
-    if gate.c == '1' then
-      return { 'dropped', 'rate' }
-    end
-    local from, at = gate.promises, -runs
-    if ahead < runs then
-      from, at = gate.key, ahead - runs
-    end
-    when = score(redis.call('ZRANGE', from, at, at, 'WITHSCORES')) + per
-  end
-  return { 'later', string.format('%.0f', when), promise = gate }
-end
-
-function PASS.rate(gate, run)
-  redis.call('ZREM', gate.promises, run.generation)
-  redis.call('ZADD', gate.key, now_text, run.generation .. '.' .. run.delivery)
-  redis.call('PEXPIRE', gate.key, ms(tonumber(gate.b)))
-end
-
-function LOOK.cooldown(gate, run)
-  local by, until_us = unpack(pick(gate.key, 'by', 'until'))
-  if by and by ~= run.generation and tonumber(until_us) > now then
-    return { 'dropped', 'cooldown' }
-  end
-  return nil
-end
-
-function PASS.cooldown(gate, run)
-  redis.call('HSET', gate.key, 'by', run.generation, 'until', string.format('%.0f', now + tonumber(gate.a)))
-  redis.call('PEXPIRE', gate.key, ms(tonumber(gate.a)))
-end
-
--- The first to come runs once nobody has come for so long; everybody else only moves that moment, and is dropped.
--- Whoever was told to come back, and finds that it took so long that another counts as the first, still runs if it is quiet now.
-function LOOK.debounce(gate, run)
-  if run.quiet then
-    return nil -- it has waited for quiet already, and then for a place, or for another attempt
-  end
-  local quiet = tonumber(gate.a)
-  local first, last, due = unpack(pick(gate.key, 'first', 'last', 'due'))
-  local is_quiet = first and tonumber(last) + quiet <= now
-  if is_quiet and (first == run.generation or run.first) then
-    return nil
-  end
-  if first and first ~= run.generation and tonumber(due) + quiet < now then
-    first = false -- it never came back: cancelled, or replaced
-  end
-  if first and first ~= run.generation then
-    return { 'dropped', 'debounce', moves = gate }
-  end
-  local when = string.format('%.0f', (first and tonumber(last) or now) + quiet)
-  return { 'later', when, awaits = gate, arrives = not first }
-end
-
-function PASS.debounce(gate, run)
-  if not run.quiet then
-    redis.call('DEL', gate.key)
-    redis.call('HSET', run.record, 'quiet', '1')
-  end
-end
-
-local function remember_waiting(gate, run, when, arrives)
-  local fields = { 'first', run.generation, 'due', when }
-  if arrives then
-    fields[5], fields[6] = 'last', now_text
-  end
-  redis.call('HSET', gate.key, unpack(fields))
-  redis.call('PEXPIRE', gate.key, ms(tonumber(when) - now + tonumber(gate.a)))
-  redis.call('HSET', run.record, 'first', '1')
-end
-
--- A run that has waited for quiet keeps that while it waits for a place; a moment promised to it does not keep.
-local function keep_waiting(item, run)
-  for _, gate in ipairs(item.gates) do
-    if gate.kind == 'debounce' then
-      PASS.debounce(gate, run)
-    elseif gate.kind == 'rate' then
-      redis.call('ZREM', gate.promises, run.generation)
-    end
-  end
-end
+--@include gates
 
 -- Takes a run off its worker, to come back by itself or when it is let in.
 local function set_aside(item, run, verdict)
@@ -155,39 +18,15 @@ local function set_aside(item, run, verdict)
   redis.call('XDEL', KEYS[1], item.id)
   redis.call('HDEL', item.record, unpack(OF_A_CLAIM))
   redis.call('HSET', item.record, 'state', 'queued')
+  remember_aside(item, run, verdict)
   if verdict[1] == 'parked' then
-    local limit = verdict.limit
-    keep_waiting(item, run)
-    local member = run.generation .. '|' .. item.key
-    if not redis.call('ZSCORE', limit.waiters, member) then -- one that stands in line already, and came by an entry left over, keeps its turn
-      redis.call('ZADD', limit.waiters, redis.call('HINCRBY', KEYS[3], 'arrivals', 1), member)
-    end
-    redis.call('HSET', item.record, 'parked', limit.identity)
-    redis.call('SET', limit.most, verdict.most)
-    if not redis.call('ZSCORE', KEYS[4], limit.identity) then -- else whoever comes would put off the sweep
-      redis.call('ZADD', KEYS[4], now_text, limit.identity)
-    end
+    redis.call('HSET', item.record, 'parked', verdict.limit.identity)
   else
-    if verdict.promise then
-      redis.call('ZADD', verdict.promise.promises, verdict[2], run.generation)
-      redis.call('PEXPIRE', verdict.promise.promises, ms(tonumber(verdict[2]) - now + tonumber(verdict.promise.b)))
-    elseif verdict.awaits then
-      remember_waiting(verdict.awaits, run, verdict[2], verdict.arrives)
-    end
     redis.call('HSET', item.record, 'aside', '1')
     note_due(KEYS[2], verdict[2])
     redis.call('ZADD', KEYS[2], verdict[2], item.key)
   end
   announce(item.key, run.generation, 'queued', { when = run.when }, '', run.error)
-end
-
--- A place that was kept for a run, or that its last worker left, goes to the next when the run does not pass.
-local function give_up_places(item, run)
-  for _, gate in ipairs(item.gates) do
-    if gate.limit and redis.call('ZSCORE', gate.limit.holders, run.generation) then
-      leave(KEYS[1], KEYS[4], gate.limit, run.generation)
-    end
-  end
 end
 
 local function admit(item)
@@ -196,42 +35,21 @@ local function admit(item)
   if state ~= 'running' or generation ~= item.generation or delivery ~= item.delivery then
     return { 'superseded' }
   end
-  local run = { record = item.record, generation = generation, delivery = delivery, when = when, lease = item.lease, quiet = quiet, first = first, error = error }
+  local run = { record = item.record, generation = generation, delivery = delivery, when = when, lease = item.lease, quiet = quiet, first = first, error = error,
+    holder = generation, formers = {} }
   if cancel then
     give_up_places(item, run)
     return { 'cancelled' }
   end
-  for _, gate in ipairs(item.gates) do
-    local verdict = LOOK[gate.kind](gate, run)
-    if verdict then
-      give_up_places(item, run)
-      if verdict.moves then
-        redis.call('HSET', verdict.moves.key, 'last', now_text)
-      end
-      if verdict[1] ~= 'dropped' then
-        set_aside(item, run, verdict)
-      end
-      return { verdict[1], verdict[2] }
+  local verdict = blocked(item, run)
+  if verdict then
+    if verdict[1] ~= 'dropped' then
+      set_aside(item, run, verdict)
     end
+    return { verdict[1], verdict[2] }
   end
-  for _, gate in ipairs(item.gates) do
-    PASS[gate.kind](gate, run)
-  end
+  pass(item, run)
   return { 'admitted' }
-end
-
--- Reads one limit of an item; answers how many keys it has.
-local function read_gate(k, a)
-  local gate = { kind = ARGV[a], key = KEYS[k], a = ARGV[a + 2], b = ARGV[a + 3], c = ARGV[a + 4] }
-  if gate.kind == 'concurrency' then
-    gate.limit = { identity = ARGV[a + 1], holders = KEYS[k], waiters = KEYS[k + 1], most = KEYS[k + 2] }
-    return gate, 3
-  end
-  if gate.kind == 'rate' then
-    gate.promises = KEYS[k + 1]
-    return gate, 2
-  end
-  return gate, 1
 end
 
 local function main()
@@ -241,18 +59,9 @@ local function main()
   local k, a = 5, 5
   while ARGV[a] do
     local item = { record = KEYS[k], id = ARGV[a], key = ARGV[a + 1], generation = ARGV[a + 2], delivery = ARGV[a + 3], lease = tonumber(ARGV[a + 4]), gates = {} }
-    local count, places = tonumber(ARGV[a + 5]), {}
-    k, a = k + 1, a + 6
-    for _ = 1, count do
-      local gate, width = read_gate(k, a)
-      -- Places last: who waits for one has passed everything else.
-      local among = gate.limit and places or item.gates
-      among[#among + 1] = gate
-      k, a = k + width, a + 5
-    end
-    for _, gate in ipairs(places) do
-      item.gates[#item.gates + 1] = gate
-    end
+    local count = tonumber(ARGV[a + 5])
+    k = k + 1 + read_gates(item, count, k + 1, a + 6)
+    a = a + 6 + 5 * count
     replies[#replies + 1] = attempt(admit, item)
   end
   wake_movers(ARGV[4])

@@ -1,13 +1,13 @@
 -- Keeps the places that running tasks hold under their limits.
 -- KEYS: per run the holders of its limit
--- ARGV: now, state channels, lease_us, then per run its generation
+-- ARGV: now, state channels, lease_us, then per run the name under which it holds its place
 -- Replies: 1. Events: none. A place that is gone stays gone.
 --@include run
 --@include limits
 
-local function keep(holders, generation)
-  if redis.call('ZSCORE', holders, generation) then
-    redis.call('ZADD', holders, string.format('%.0f', lease_now + tonumber(ARGV[3])), generation)
+local function keep(holders, holder)
+  if redis.call('ZSCORE', holders, holder) then
+    redis.call('ZADD', holders, string.format('%.0f', lease_now + tonumber(ARGV[3])), holder)
     redis.call('PEXPIRE', holders, FORGET_MS)
   end
 end

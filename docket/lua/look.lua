@@ -6,6 +6,6 @@
 
 local function main()
   local flat = redis.call('HGETALL', KEYS[1])
-  publish(ARGV[3], ARGV[4])
+  publish_mark(ARGV[3], ARGV[4])
   return flat
 end

@@ -28,6 +28,6 @@ local function main()
     fields[#fields + 1] = ARGV[10]
   end
   redis.call('HSET', KEYS[1], unpack(fields))
-  publish(ARGV[2] .. ARGV[3], '1:p,' .. netstring(ARGV[3]) .. netstring(run.generation) .. netstring(current) .. netstring(total) .. netstring(note) .. netstring(now_text))
+  publish_of(ARGV[3], '1:p,' .. netstring(ARGV[3]) .. netstring(run.generation) .. netstring(current) .. netstring(total) .. netstring(note) .. netstring(now_text))
   return { 'reported', current, total, note or '', now_text }
 end

@@ -7,6 +7,7 @@
 -- How the other run ended is kept beside the record, for whoever still asks for its result.
 --@include run
 --@include wake
+--@include generation
 --@include create
 
 local ENDS = { failed = 'f', cancelled = 'x' }
@@ -30,7 +31,7 @@ local function main()
     return { 'gone' }
   end
 
-  local generation = tonumber(ARGV[7]) or redis.call('HINCRBY', KEYS[2], 'generation', 1)
+  local generation = tonumber(ARGV[7]) or next_generation(KEYS[2])
   if not run.beside then
     redis.call('SET', KEYS[5], run.outcome or (ENDS[run.state] .. '0:,'), 'PX', ARGV[3])
   end

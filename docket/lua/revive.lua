@@ -9,6 +9,7 @@
 -- How the run that died ended is kept beside the record, for whoever still asks for its result.
 --@include run
 --@include wake
+--@include generation
 --@include create
 
 local MOST_BYTES = 64 -- that may stand in a record; a longer value would cost the hash its compact form
@@ -33,7 +34,7 @@ local function main()
     return { 'sealed' }
   end
 
-  local generation = tonumber(ARGV[9]) or redis.call('HINCRBY', KEYS[3], 'generation', 1)
+  local generation = tonumber(ARGV[9]) or next_generation(KEYS[3])
   local earlier = remembered(ARGV[5], 'failed', letter.died_at or '')
   if run.state then
     earlier = remembered(run.generation, run.state, run.completed_at or '')

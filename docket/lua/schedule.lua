@@ -10,10 +10,20 @@
 -- A repeat (same token) answers as the first time did.
 --@include run
 --@include wake
+--@include generation
 --@include create
 
+local looked = false
+
 local function number_of(item)
-  return item.generation ~= '' and tonumber(item.generation) or redis.call('HINCRBY', KEYS[3], 'generation', 1)
+  if item.generation == '' then
+    return next_generation(KEYS[3])
+  end
+  if not looked then -- it was taken before this, and meanwhile the docket may have been moved
+    refuse_if_elsewhere(KEYS[3])
+    looked = true
+  end
+  return tonumber(item.generation)
 end
 
 local function succeed(keys, item, run)
@@ -70,6 +80,7 @@ local function schedule(keys, item)
       if is_stale then
         return { 'stale' }
       end
+      refuse_if_elsewhere(KEYS[3]) -- before what it is to replace is gone
       displace(keys, item, run, own)
       earlier = remembered(run.generation, 'replaced', now_text)
     elseif is_stale then

@@ -17,6 +17,7 @@
 --@include finish
 --@include limits
 --@include bury
+--@include generation
 
 local ITEM = 16 -- arguments of one item
 
@@ -27,7 +28,7 @@ local function count(word)
 end
 
 local function number_of(item)
-  return item.again == 'next' and tonumber(item.attempt) or redis.call('HINCRBY', KEYS[3], 'generation', 1)
+  return item.again == 'next' and tonumber(item.attempt) or next_generation(KEYS[3])
 end
 
 local function fields_of_next(keys, item, run)

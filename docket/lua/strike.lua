@@ -1,7 +1,8 @@
 -- Strikes what an instruction names, or restores it.
 -- KEYS: strikes, meta
--- ARGV: now, state channels, strikes channel, verb (strike | restore), instruction, most strikes that may stand
+-- ARGV: now, state channels, strikes channel, verb (strike | restore), instruction, most strikes that may stand, how many shards the caller knows of
 -- Replies: {'struck' | 'restored', version before, version} | {'unchanged', version, version} | {'full', how many stand}
+--       | {'divided', shards}: there are more or fewer of them, who would not be told. Nothing was done.
 --       version: of all that is struck. It is the moment of the change, and more than the one before, so that none is used again:
 --       not where the data was lost and begun anew, nor on a replica that takes over.
 -- Events: strikes (version before, version, verb, instruction). A repeat changes nothing.
@@ -9,6 +10,10 @@
 
 local function main()
   local verb, instruction = ARGV[4], ARGV[5]
+  local shards = redis.call('HGET', KEYS[2], 'shards') or redis.call('HGET', KEYS[2], 'layout') and '1'
+  if shards and shards ~= ARGV[7] then
+    return { 'divided', shards }
+  end
   -- Takes nothing away. A server out of memory refuses a script that starts by writing a hash, and striking may be how it is saved.
   redis.call('HDEL', KEYS[1], '')
   local before = redis.call('HGET', KEYS[2], 'strikes') or '0'

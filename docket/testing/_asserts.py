@@ -66,7 +66,7 @@ async def assert_no_tasks(docket: Docket) -> None:
 
 
 async def _not_begun(docket: Docket) -> list[Execution[Any]]:
-    """Everything that is scheduled or queued, in the order in which it was scheduled."""
+    """Everything that is scheduled or queued, in the order in which it was scheduled, one shard after another."""
     found: dict[str, Execution[Any]] = {}  # by key: what moves while it is listed may be listed twice
     for state in (ExecutionState.SCHEDULED, ExecutionState.QUEUED):
         async for execution in docket.executions(state=state):

@@ -12,6 +12,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +20,7 @@ from typing import Any, cast
 from rich.console import Console
 
 from tests._servers import RedisServer, running_server
+from tests._topologies import running_cluster
 from tests.benchmarks._environments import PEERS, Environment, own_environment, peer_environment
 from tests.benchmarks._goals import judged
 from tests.benchmarks._jobs import Job, all_jobs, run_job
@@ -98,7 +100,8 @@ def measure(jobs: Sequence[Job], environments: Mapping[str, Environment], server
                 continue
             server.flush()
             began = time.monotonic()
-            run = run_job(job, environments[job.system], server.url, server.directory)
+            with running_cluster(replicas=0) if job.cluster else nullcontext() as cluster:
+                run = run_job(job, environments[job.system], server.url, server.directory, cluster.url if cluster else "")
             results.record(job.system, job.measure, run)
             said = run.error if isinstance(run, Failed) else ", ".join(f"{name} {value:,.2f}" for name, value in run.values.items())
             console.print(f"{job.name} ({round_ + 1}, {time.monotonic() - began:.0f} s): {said}", style="dim", markup=False, highlight=False)

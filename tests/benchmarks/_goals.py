@@ -186,6 +186,17 @@ GOALS = (
     Goal("backlog of scheduled tasks: snapshot", "backlog", _value("backlog", "snapshot_ms"), " ms", at_most=100),
     Goal("backlog of scheduled tasks: first page of a listing", "backlog", _value("backlog", "page_ms"), " ms", at_most=100),
     Goal(
+        "12 shards on three primaries: processor of the busiest, to that of one server with one shard",
+        "shards",
+        _value("shards", "busiest_of_three_to_one"),
+        " x",
+        at_most=0.5,
+        digits=2,
+        basis=_say_note("shards", "three"),
+    ),
+    Goal("… the busiest one's share of the tasks, to an even share", "shards", _value("shards", "three_largest_server_to_even"), " x", at_most=1.1, digits=2),
+    Goal("12 shards on one server: its processor, to that with one shard", "shards", _value("shards", "divided_to_one"), " x", digits=2),
+    Goal(
         "1,000,000 tasks: the worker's memory grows by",
         "lasting",
         _value("lasting", "worker_growth_mb"),

@@ -36,6 +36,8 @@ class Job:
     "Whether it runs once in every round; else once in all."
     hiredis: bool = True
     "Whether redis-py may use hiredis."
+    cluster: bool = False
+    "Whether it measures a cluster of three primaries beside the server."
 
     @property
     def name(self) -> str:
@@ -64,8 +66,10 @@ def _docket_jobs(system: str, n: int, *, quick: bool) -> Iterator[Job]:
     ours = system == DOCKET
     drained = n if ours else max(n // 10, 100)  # the published one takes minutes for the whole, at the same rate
 
-    def job(measure: str, script: str, count: int, *, concurrency: int | None = None, url: str | None = None, repeated: bool = True) -> Job:
-        return Job(system, measure, MEASURES / f"{script}.py", count, concurrency, url, repeated=repeated and ours)
+    def job(
+        measure: str, script: str, count: int, *, concurrency: int | None = None, url: str | None = None, repeated: bool = True, cluster: bool = False
+    ) -> Job:
+        return Job(system, measure, MEASURES / f"{script}.py", count, concurrency, url, repeated=repeated and ours, cluster=cluster)
 
     yield job("drain-32", "throughput", drained, concurrency=CONCURRENCY)
     if ours:
@@ -86,15 +90,18 @@ def _docket_jobs(system: str, n: int, *, quick: bool) -> Iterator[Job]:
         yield job("lasting", "lasting", 20_000 if quick else 1_000_000, concurrency=CONCURRENCY, repeated=False)
         yield job("growth", "growth", 10_000 if quick else 1_000_000, concurrency=CONCURRENCY, repeated=False)
         yield job("workers", "workers", drained, repeated=False)
+        yield job("shards", "shards", drained, concurrency=CONCURRENCY, repeated=False, cluster=True)
         yield job("startup", "startup", 5 if quick else 15, repeated=False)
         yield job("limits", "limits", 1_000 if quick else 5_000, repeated=False)
         yield job("injection", "injection", 1_000 if quick else 5_000, repeated=False)
 
 
-def run_job(job: Job, environment: Environment, server_url: str, folder: Path) -> Ran | Failed:
+def run_job(job: Job, environment: Environment, server_url: str, folder: Path, cluster_url: str = "") -> Ran | Failed:
     """This runs one job to its end and reads the one line it prints; whatever goes wrong in it is an answer, not an end."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("BENCH_", "DOCKET_"))}
     variables |= {"BENCH_URL": job.url or server_url, "BENCH_N": str(job.n), "PYTHONHASHSEED": "0"}
+    if cluster_url:
+        variables["BENCH_CLUSTER_URL"] = cluster_url
     if job.concurrency is not None:
         variables["BENCH_CONCURRENCY"] = str(job.concurrency)
     if job.system in PEERS:

@@ -44,14 +44,14 @@ def fields(shown: str) -> dict[str, str]:
 
 
 async def test_a_scheduled_run_says_when_it_is_due_and_that_nobody_knows_it(docket: Docket, pointed: Command):
-    await docket.add("charge", key="k", when=HOUR)(5, card="secret")
+    asked = await docket.add("charge", key="k", when=HOUR)(5, card="secret")
 
     shown = pointed("show", "k")
 
     known = fields(shown.stdout)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert [*known] == ["Key", "Task", "State", "Due", "Attempt", "Known to", "Arguments", "Generation"]
-    assert (known["Key"], known["Task"], known["State"], known["Attempt"], known["Generation"]) == ("k", "charge", "scheduled", "1", "1")
+    assert (known["Key"], known["Task"], known["State"], known["Attempt"], known["Generation"]) == ("k", "charge", "scheduled", "1", str(asked.generation))
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \(in (59m \d\ds|1h 00m)\)", known["Due"])
     assert known["Known to"] == "no live worker; it waits for one that knows the task"
     assert re.fullmatch(r"\d+ bytes \(--tasks shows those annotated Logged\)", known["Arguments"])
@@ -160,7 +160,7 @@ async def test_the_trace_and_the_workers_that_were_lost_are_shown(docket: Docket
     trace = b'{"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}'
     await docket.store.lifecycle.schedule(Order("k", "one", b"", to_us(docket.clock.now() + HOUR), trace=trace))
     client: Any = redis_server.client()
-    client.hset(docket.key("runs:k"), "crashes", "2")
+    client.hset(docket.store.keys.run("k"), "crashes", "2")
 
     shown = pointed("show", "k")
     found = json.loads(pointed("show", "k", "--json").stdout)

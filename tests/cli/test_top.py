@@ -174,7 +174,7 @@ class TestInATerminal:
         await top.wait_for("look now")
 
         async with docket.redis() as redis:
-            await redis.execute_command("SET", docket.key("stream"), "no stream")
+            await redis.execute_command("SET", docket.store.keys.of("k").stream, "no stream")
 
         assert await top.end() == 1
         assert_is_as_before(top)

@@ -183,7 +183,7 @@ class TestOnAPipe:
         with docket_command.start("watch", "k", env=settings) as watching:
             await writes(watching, "scheduled")
             async with docket.redis() as redis:
-                await redis.execute_command("DEL", docket.key("runs:k"), docket.key("queue"))
+                await redis.execute_command("DEL", docket.store.keys.run("k"), docket.store.keys.of("k").queue)
             assert await ended(watching) == 1
 
         assert "Error: The record of 'k' is gone" in watching.text()

@@ -36,6 +36,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--seed", type=int, action="append", default=None, help="a seed; may be repeated (default 1 to 5)")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="how long all seeds take together, about (default 2)")
+    parser.add_argument("--shards", type=int, default=None, help="how many shards the docket has (default: 4 with every other seed)")
     parser.add_argument("--history", type=Path, default=None, metavar="DIR", help="keep the history of every seed there, not only of those that fail")
     parser.add_argument("--replay", type=Path, default=None, metavar="FILE", help="carry out the orders and faults of a history once more")
     return parser.parse_args(arguments)
@@ -46,7 +47,7 @@ def schedules(options: argparse.Namespace) -> list[Schedule]:
     if options.replay is not None:
         return [History.load(options.replay).schedule]
     seeds: Sequence[int] = options.seed or SEEDS
-    return [made(seed, max(SHORTEST, options.minutes * 60 / len(seeds) - RESERVE)) for seed in seeds]
+    return [made(seed, max(SHORTEST, options.minutes * 60 / len(seeds) - RESERVE), options.shards) for seed in seeds]
 
 
 def folder_of(schedule: Schedule, kept: Path | None) -> Path:

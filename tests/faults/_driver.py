@@ -42,28 +42,29 @@ LATE_LOOK = 0.15
 
 async def run(schedule: Schedule, folder: Path) -> History:
     """This carries out a schedule and gives what was seen."""
+    keys = Keys(NAME, schedule.shards)
     async with AsyncExitStack() as stack:
         server = stack.enter_context(running_server(*DURABLE))
         links = [await stack.enter_async_context(running_proxy(server.port)) for _ in range(len(schedule.workers) + 1)]
         events = folder / "events.jsonl"
         fleet = Fleet(folder, events, NAME, [link.url for link in links[:-1]], schedule.lease)
         stack.callback(fleet.kill)
-        docket = await stack.enter_async_context(Docket(NAME, links[-1].url, execution_ttl=KEPT_FOR))
+        docket = await stack.enter_async_context(Docket(NAME, links[-1].url, execution_ttl=KEPT_FOR, shards=schedule.shards))
         for slot, code in enumerate(schedule.workers):
             fleet.start(slot, code)
-        await _are_up(server, len(schedule.workers))
+        await _are_up(server, keys, len(schedule.workers))
 
         began = time.monotonic()
-        faults, producers = Faults(server, links, fleet, NAME), Producers(docket, began)
+        faults, producers = Faults(server, links, fleet, keys), Producers(docket, began)
         async with _watched(server, faults.outages):
             await asyncio.gather(*(producers.tell(story) for story in schedule.stories), *(faults.happen(fault, began) for fault in schedule.faults))
             await _put_right(links, fleet)
-            await _are_up(server, len(schedule.workers))
+            await _are_up(server, keys, len(schedule.workers))
             quiet = time.monotonic()
             await _end_chains(schedule, producers, events, quiet)
-            undrained = await _drain(server, fleet)
+            undrained = await _drain(server, keys, fleet)
             await producers.waited(LATEST)
-            records = _records(server.client())
+            records = _records(server.client(), keys)
             lasting = lasting_keys(server.client())
             await fleet.end_all("told")
         ended = time.monotonic()
@@ -74,11 +75,11 @@ async def run(schedule: Schedule, folder: Path) -> History:
         )  # fmt: skip
 
 
-async def _are_up(server: RedisServer, count: int) -> None:
-    """Waits until so many workers have a lease. One that cannot start is seen later."""
+async def _are_up(server: RedisServer, keys: Keys, count: int) -> None:
+    """Waits until so many workers have a lease, in every shard. One that cannot start is seen later."""
     deadline = time.monotonic() + UP_WITHIN
     while time.monotonic() < deadline:
-        if _command(server.client(), "ZCOUNT", Keys(NAME).leases, "1", "+inf") >= count:
+        if all(_command(server.client(), "ZCOUNT", shard.leases, "1", "+inf") >= count for shard in keys.shards):
             return
         await asyncio.sleep(0.02)
 
@@ -136,16 +137,23 @@ async def _end_chains(schedule: Schedule, producers: Producers, events: Path, qu
         await producers.ask(key, Order(0.0, "cancel"))
 
 
-async def _drain(server: RedisServer, fleet: Fleet) -> dict[str, int]:
+async def _drain(server: RedisServer, keys: Keys, fleet: Fleet) -> dict[str, int]:
     """Waits until nothing is left to do, and says what is when time is up."""
     deadline = time.monotonic() + DRAINED_WITHIN
-    while (left := _left(server.client(), len(fleet.members))) and time.monotonic() < deadline:
+    while (left := _left(server.client(), keys, len(fleet.members))) and time.monotonic() < deadline:
         await asyncio.sleep(0.05)
     return left
 
 
-def _left(client: redis.Redis, workers: int) -> dict[str, int]:
-    keys = Keys(NAME)
+def _left(client: redis.Redis, keys: Keys, workers: int) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for number, shard in enumerate(keys.shards):
+        where = f" of shard {number}" if len(keys.shards) > 1 else ""
+        found.update({what + where: count for what, count in _left_in(client, shard, workers).items()})
+    return found
+
+
+def _left_in(client: redis.Redis, keys: Keys, workers: int) -> dict[str, int]:
     groups = [_paired(each) for each in _command(client, "XINFO", "GROUPS", keys.stream)]
     if not groups:  # somebody is about to make it again
         return {"entries in a stream without a group": _command(client, "XLEN", keys.stream)}
@@ -157,20 +165,21 @@ def _left(client: redis.Redis, workers: int) -> dict[str, int]:
         "consumers without a worker": max(0, group[b"consumers"] - workers),
         "leases without a worker": max(0, _command(client, "ZCARD", keys.leases) - workers),
         "limits that somebody waits for": _command(client, "ZCARD", keys.waiting),
+        "runs that wait for limits of other shards": _command(client, "ZCARD", keys.away),
     }
     for consumer in map(_paired, _command(client, "XINFO", "CONSUMERS", keys.stream, keys.group)):
         found[f"entries pending with {consumer[b'name'].decode()}"] = consumer[b"pending"]
     return {what: count for what, count in found.items() if count}
 
 
-def _records(client: redis.Redis) -> dict[str, dict[str, str]]:
-    prefix = Keys(NAME).run("")
+def _records(client: redis.Redis, keys: Keys) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
-    for key in cast("list[bytes]", _command(client, "KEYS", prefix + "*")):
-        words = ("generation", "state", "attempt", "crashes", "worker", "message", "error", "outcome")
-        values = cast("list[bytes | None]", _command(client, "HMGET", key, *words))
-        present: Mapping[str, str] = {word: value.decode(errors="replace") for word, value in zip(words, values, strict=True) if value is not None}
-        found[key.decode().removeprefix(prefix)] = dict(present)
+    for prefix in [shard.run("") for shard in keys.shards]:
+        for key in cast("list[bytes]", _command(client, "KEYS", prefix + "*")):
+            words = ("generation", "state", "attempt", "crashes", "worker", "message", "error", "outcome")
+            values = cast("list[bytes | None]", _command(client, "HMGET", key, *words))
+            present: Mapping[str, str] = {word: value.decode(errors="replace") for word, value in zip(words, values, strict=True) if value is not None}
+            found[key.decode().removeprefix(prefix)] = dict(present)
     return found
 
 

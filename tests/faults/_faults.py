@@ -34,12 +34,12 @@ _IMPAIRED: dict[str, tuple[str, object, object]] = {
 class Faults:
     """This is everything that can go wrong."""
 
-    def __init__(self, server: RedisServer, links: Sequence[Proxy], fleet: Fleet, docket: str) -> None:
+    def __init__(self, server: RedisServer, links: Sequence[Proxy], fleet: Fleet, keys: Keys) -> None:
         self.outages: list[Outage] = []
         self._server = server
         self._links = links
         self._fleet = fleet
-        self._keys = Keys(docket)
+        self._keys = keys
         self._kinds: dict[str, Callable[[Fault], Coroutine[Any, Any, None]]] = {
             "kill": self._end_worker,
             "term": self._end_worker,
@@ -106,7 +106,8 @@ class Faults:
         await self._command(fault, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
     async def _group_destroy(self, fault: Fault) -> None:
-        await self._command(fault, "XGROUP", "DESTROY", self._keys.stream, self._keys.group)
+        for shard in self._keys.shards:
+            await self._command(fault, "XGROUP", "DESTROY", shard.stream, shard.group)
 
     # Connections
 

@@ -41,13 +41,13 @@ def print_report(console: Console, results: Sequence[Result], minutes: float) ->
     """This prints it all."""
     table = Table(box=None, pad_edge=False)
     table.add_column("seed", justify="right")
-    for name in ("seconds", "orders", "raised", "tasks", "bodies", "again", *FAULTS, "latest", "violations"):
+    for name in ("shards", "seconds", "orders", "raised", "tasks", "bodies", "again", *FAULTS, "latest", "violations"):
         table.add_column(name, justify="right")
     for result in results:
         history = result.history
         faults = counted(history.schedule.faults)
         table.add_row(
-            str(history.schedule.seed), f"{history.ended - history.began:.0f}", str(len(history.acks)), str(sum(ack.answer in ("unknown", "refused") for ack in history.acks)),
+            str(history.schedule.seed), str(history.schedule.shards), f"{history.ended - history.began:.0f}", str(len(history.acks)), str(sum(ack.answer in ("unknown", "refused") for ack in history.acks)),
             str(len({(body.key, body.generation) for body in history.bodies})), str(len(history.bodies)), str(redeliveries(history)),
             *(str(faults[kind] or "") for kind in FAULTS), f"{worst_lateness(history):.1f} s", str(len(result.violations)),
         )  # fmt: skip
@@ -55,10 +55,12 @@ def print_report(console: Console, results: Sequence[Result], minutes: float) ->
     for result in results:
         if not result.violations:
             continue
-        seed = result.history.schedule.seed
+        seed, shards = result.history.schedule.seed, result.history.schedule.shards
         console.print(f"\nseed {seed} violated:", style="bold red")
         for violation in result.violations:
             console.print(f"  {violation.check}: {violation.text}", markup=False, highlight=False, soft_wrap=True)
         console.print(f"  its history: {result.kept}", markup=False, highlight=False, soft_wrap=True)
         console.print(f"  the same faults again: nox -s faults -- --replay {result.kept}", markup=False, highlight=False, soft_wrap=True)
-        console.print(f"  the same seed again: nox -s faults -- --seed {seed} --minutes {minutes:g}", markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            f"  the same seed again: nox -s faults -- --seed {seed} --shards {shards} --minutes {minutes:g}", markup=False, highlight=False, soft_wrap=True
+        )

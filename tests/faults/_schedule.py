@@ -19,6 +19,9 @@ LEASE = 1.5
 WORKERS = ("new", "old", "new")
 """Whose code each worker starts with."""
 
+DIVIDED = 4
+"""Shards of a docket that is divided."""
+
 CHAIN = "chain"
 """What keys of perpetual chains begin with."""
 
@@ -76,6 +79,7 @@ class Schedule:
     workers: tuple[str, ...]
     stories: tuple[Story, ...]
     faults: tuple[Fault, ...]
+    shards: int = 1
 
     def dumps(self) -> str:
         """This is the schedule as JSON."""
@@ -91,13 +95,16 @@ class Schedule:
             for order in orders:
                 order["arguments"] = tuple(order["arguments"])
             stories.append(Story(story["key"], tuple(Order(**order) for order in orders)))
-        return cls(raw["seed"], raw["seconds"], raw["lease"], tuple(raw["workers"]), tuple(stories), tuple(Fault(**fault) for fault in raw["faults"]))
+        faults = tuple(Fault(**fault) for fault in raw["faults"])
+        return cls(raw["seed"], raw["seconds"], raw["lease"], tuple(raw["workers"]), tuple(stories), faults, raw["shards"])
 
 
-def made(seed: int, seconds: float) -> Schedule:
-    """This makes the schedule of a seed: `seconds` of orders and faults."""
+def made(seed: int, seconds: float, shards: int | None = None) -> Schedule:
+    """This makes the schedule of a seed: `seconds` of orders and faults. With every other seed the docket is divided, unless `shards` says how it is."""
     chance = random.Random(seed)
-    return Schedule(seed, seconds, LEASE, WORKERS, tuple(_stories(chance, seconds)), tuple(_faults(chance, seconds)))
+    if shards is None:
+        shards = 1 if seed % 2 else DIVIDED
+    return Schedule(seed, seconds, LEASE, WORKERS, tuple(_stories(chance, seconds)), tuple(_faults(chance, seconds)), shards)
 
 
 # Stories

@@ -37,7 +37,7 @@ def test_a_violation_is_printed_with_what_replays_it():
 
     assert "lost: k was never run" in said
     assert "nox -s faults -- --replay /kept/history.json" in said
-    assert "nox -s faults -- --seed 7 --minutes 2" in said
+    assert "nox -s faults -- --seed 7 --shards 1 --minutes 2" in said
 
 
 def test_without_violations_there_is_the_table_alone():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults._schedule import FAULTS, WORKERS, Schedule, made
+from tests.faults._schedule import DIVIDED, FAULTS, WORKERS, Schedule, made
 
 
 def test_a_seed_gives_the_same_schedule_each_time():
@@ -11,9 +11,14 @@ def test_a_seed_gives_the_same_schedule_each_time():
 
 
 def test_a_schedule_survives_being_written():
-    schedule = made(7, 20.0)
+    schedule = made(8, 20.0)
 
     assert Schedule.loads(schedule.dumps()) == schedule
+
+
+def test_every_other_docket_is_divided_unless_it_is_told():
+    assert [made(seed, 20.0).shards for seed in (1, 2, 3, 4)] == [1, DIVIDED, 1, DIVIDED]
+    assert (made(1, 20.0, 16).shards, made(2, 20.0, 1).shards) == (16, 1)
 
 
 def test_every_fault_and_every_task_comes_up():

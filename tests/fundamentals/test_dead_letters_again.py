@@ -354,7 +354,7 @@ async def test_a_rate_is_a_number_above_zero(docket: Docket, rate: float):
 async def test_attempts_that_somebody_else_has_written_are_left_out(docket: Docket):
     [letter] = await die(docket, "k")
     for garbage in ("no JSON", "[]", '{"attempt": 1}', '{"attempt":1,"reason":"x","error":"","traceback":"","worker":"","started_at":1,"ended_at":2}'):
-        await docket.store.backend.call("HSET", docket.store.keys.letter(letter.id), "history", garbage)
+        await docket.store.backend.call("HSET", docket.store.shard_of("k").keys.letter(letter.id), "history", garbage)
 
         [found] = [letter async for letter in docket.dead_letters()]
 
@@ -365,7 +365,7 @@ async def test_attempts_that_somebody_else_has_written_are_left_out(docket: Dock
 async def test_a_trace_that_is_none_has_no_id(docket: Docket):
     [letter] = await die(docket, "k")
     for garbage in ("{}", '{"traceparent": "00-1"}', "no JSON"):
-        await docket.store.backend.call("HSET", docket.store.keys.letter(letter.id), "trace", garbage)
+        await docket.store.backend.call("HSET", docket.store.shard_of("k").keys.letter(letter.id), "trace", garbage)
 
         [found] = [letter async for letter in docket.dead_letters()]
         assert found.trace_id is None

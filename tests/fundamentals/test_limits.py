@@ -11,6 +11,7 @@ from docket import ConcurrencyLimit, Cooldown, Debounce, Depends, Docket, Execut
 from docket.dependencies import AdmissionBlocked, CurrentExecution
 from docket.errors import ExecutionCancelled
 from docket.testing import MovableClock, assert_task_count, drain
+from tests._shards import together
 from tests._waiting import eventually
 
 MINUTE = timedelta(minutes=1)
@@ -158,7 +159,7 @@ async def test_what_is_over_the_rate_may_be_dropped_instead(docket: Docket, work
     async def report(number: int) -> None:
         ran.append(number)
 
-    executions = [await report.schedule(number) for number in range(4)]
+    executions = [await report.schedule(number, key=key) for number, key in enumerate(together(docket.store, *"abcd"))]
     await worker.run_until_finished()
 
     assert ran == [0, 1]
@@ -221,7 +222,7 @@ async def test_of_a_burst_one_run_once_it_is_quiet(docket: Docket, running_worke
         return "indexed"
 
     began = time.monotonic()
-    burst = [await reindex.schedule() for _ in range(4)]
+    burst = [await reindex.schedule(key=key) for key in together(docket.store, *"abcd")]
 
     assert await burst[0].get_result() == "indexed"
     for dropped in burst[1:]:

@@ -189,7 +189,7 @@ async def test_a_task_that_cannot_be_called_is_a_span_that_says_so(docket: Docke
     docket.register(needs)
     execution = await docket.add("needs")(1)
     async with docket.redis() as redis:
-        await redis.execute_command("HSET", docket.key(f"runs:{execution.key}"), "payload", "garbage")
+        await redis.execute_command("HSET", docket.store.keys.run(execution.key), "payload", "garbage")
     await worker.run_until_finished()
 
     assert spans.one("needs").status.status_code is StatusCode.ERROR

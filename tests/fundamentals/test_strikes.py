@@ -98,7 +98,7 @@ async def test_of_a_batch_only_the_struck_calls_are_left_out(docket: Docket, wor
 
     assert [execution.disposition is Disposition.STRUCK for execution in executions] == [False, False, True, True, False]
     await worker.run_until_finished()
-    assert sent.to == [0, 1, 4]
+    assert sorted(sent.to) == [0, 1, 4]
 
 
 async def test_a_replacement_that_is_struck_leaves_what_stands(docket: Docket, worker: Worker, sent: Sent):

@@ -46,11 +46,11 @@ class Nobody:
     def hears(self, channel: str) -> bool:
         return False
 
-    async def add(self, channel: str, listener: Any, *, prefix: bool = False) -> bool:
+    async def add(self, channel: str, listener: Any, *, prefix: bool = False, sharded: bool = False) -> bool:
         self.listeners[channel] = listener
         return True
 
-    async def remove(self, channel: str, listener: Any, *, prefix: bool = False) -> None:
+    async def remove(self, channel: str, listener: Any, *, prefix: bool = False, sharded: bool = False) -> None:
         del self.listeners[channel]
 
 
@@ -89,7 +89,7 @@ def test_a_word_to_workers_is_understood_or_passed_over(message: bytes):
 
     async def told_of() -> None:
         nobody = Nobody()
-        signals = Signals(nobody, "wake", "cancel", told.append, cancelled)  # pyright: ignore[reportArgumentType] - as above
+        signals = Signals(nobody, [("wake", told.append)], "cancel", cancelled)  # pyright: ignore[reportArgumentType] - as above
         async with signals:
             for listener in nobody.listeners.values():
                 listener.on_message(message)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from docket import Docket, ExecutionState, Worker
 from docket._instructions import Operator, Strike
+from docket._store.shard import Shard
 from docket.states import TERMINAL
 from tests._examples import examples
 from tests._waiting import eventually
@@ -53,9 +54,9 @@ calls = pickles | damaged(pickles) | anything | st.builds(joined, st.sampled_fro
 class Scene:
     """This is a docket with a running worker, in an event loop that turns while something is awaited here."""
 
-    def __init__(self, name: str, url: str) -> None:
+    def __init__(self, name: str, url: str, shards: int) -> None:
         self.loop = asyncio.new_event_loop()
-        self.docket = Docket(name, url)
+        self.docket = Docket(name, url, shards=shards)
         self.numbers = itertools.count()
         self.ran: list[str] = []
         self.stack = AsyncExitStack()
@@ -85,10 +86,9 @@ class Scene:
             self.loop.run_until_complete(self.forget())
 
     async def forget(self) -> None:
-        keys = self.docket.store.keys
         if self.working.done():
             self.working = asyncio.create_task(self.worker.run_forever())
-        await self.call("DEL", keys.queue, keys.strikes)
+        await self.call("DEL", self.docket.store.keys.strikes, *(shard.keys.queue for shard in self.docket.store.shards))
         await self.docket.store.strikes.read()
 
     def close(self) -> None:
@@ -113,7 +113,8 @@ class Scene:
 
     async def planted(self, changes: dict[str, bytes], *, payload: bytes | None = None, is_large: bool = False) -> str:
         """This puts a run on the road whose record was changed while it was scheduled, and gives its key."""
-        key, keys = f"bad-{next(self.numbers)}", self.docket.store.keys
+        key = f"bad-{next(self.numbers)}"
+        keys = self.docket.store.shard_of(key).keys
         execution = await self.docket.add(self.task, when=LATER, key=key)("argument")
         if payload is not None and is_large:
             await self.call("SET", keys.payload(key), payload)
@@ -124,6 +125,11 @@ class Scene:
         await self.call("ZREM", keys.queue, key)
         await self.call("XADD", keys.stream, "*", "key", key, "generation", execution.generation)
         return key
+
+    def any_shard(self) -> Shard:
+        """This is one shard after another, whatever is then put there."""
+        shards = self.docket.store.shards
+        return shards[next(self.numbers) % len(shards)]
 
     # What has to hold all the same
 
@@ -140,16 +146,16 @@ class Scene:
 
     async def is_off_the_road(self) -> bool:
         """This says whether the stream is empty: whatever was on it has been run, refused, or handed back until later."""
-        return await self.call("XLEN", self.docket.store.keys.stream) == 0
+        return not sum([await self.call("XLEN", shard.keys.stream) for shard in self.docket.store.shards])
 
     async def has_ended(self, key: str) -> bool:
         record = await self.docket.store.inspection.load(key)
         return record is not None and record.state in TERMINAL
 
 
-@pytest.fixture
-def scene(docket_name: str, url: str) -> Iterator[Scene]:
-    scene = Scene(docket_name, url)
+@pytest.fixture(params=[1, 4], ids=["undivided", "divided"])
+def scene(docket_name: str, url: str, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    scene = Scene(docket_name, url, request.param)
     yield scene
     scene.close()
 
@@ -198,7 +204,7 @@ entries = st.dictionaries(
 def test_an_entry_of_any_fields_is_passed_over(scene: Scene, written: list[dict[bytes, bytes]]):
     async def example() -> None:
         for entry in written:
-            await scene.call("XADD", scene.docket.store.keys.stream, "*", *itertools.chain(*entry.items()))
+            await scene.call("XADD", scene.any_shard().keys.stream, "*", *itertools.chain(*entry.items()))
 
         await scene.goes_on()
 
@@ -212,9 +218,10 @@ def test_an_entry_of_any_fields_is_passed_over(scene: Scene, written: list[dict[
 def test_whatever_stands_in_the_schedule_what_is_due_is_run(scene: Scene, members: dict[bytes, float]):
     async def example() -> None:
         for member, score in members.items():
-            await scene.call("ZADD", scene.docket.store.keys.queue, repr(score), member)
+            await scene.call("ZADD", scene.any_shard().keys.queue, repr(score), member)
 
-        await scene.publish(scene.docket.store.keys.wake, b"0")
+        for shard in scene.docket.store.shards:
+            await scene.publish(shard.keys.wake, b"0")
 
         await scene.goes_on(after=0.01)
 
@@ -233,6 +240,7 @@ def test_whatever_stands_on_the_list_of_strikes_the_others_run(scene: Scene, str
         for field in struck:
             await scene.call("HSET", keys.strikes, field, "1")
         await scene.call("HSET", keys.meta, "strikes", version)
+        await scene.call("HSET", scene.any_shard().keys.meta, "strikes", version)
 
         await scene.goes_on()
         await scene.docket.strike("struck")

@@ -23,6 +23,7 @@ from docket._store.records import Delivery, ProgressChange, StateChange
 from docket.errors import ServerError
 from docket.states import LIVE, TERMINAL, TRANSITIONS, ExecutionState
 from tests._servers import RedisServer
+from tests._shards import only_shard
 
 __all__ = ["LARGE", "TTL_MS", "Applicant", "End", "Found", "Gate", "Item", "Lua", "cooldown", "debounce", "places", "rate", "watched"]
 
@@ -151,6 +152,7 @@ class Lua:
     def __init__(self, store: Store, server: RedisServer | None, monitor: Any) -> None:
         self.store = store
         self.keys = store.keys
+        self.delivery = only_shard(store).delivery
         self.events: list[StateChange | ProgressChange] = []
         """What the last script told of tasks."""
         self.wakes: list[int] = []
@@ -413,9 +415,9 @@ class Lua:
 
     async def read(self, *, count: int = 10, instance: str = "w~1") -> list[Delivery]:
         """This fetches what is in the stream."""
-        reader = self.store.delivery.reader()
+        reader = self.delivery.reader()
         try:
-            return await self.store.delivery.read(reader, instance, count, 1)
+            return await self.delivery.read(reader, instance, count, 1)
         finally:
             await reader.aclose()
 
@@ -477,14 +479,14 @@ class Lua:
         await self.store.backend.call("DEL", self.keys.run(key))
 
     async def depth(self) -> tuple[int, int]:
-        return await self.store.delivery.depth()
+        return await self.delivery.depth()
 
     async def pending(self, instance: str = "w~1") -> list[Delivery]:
-        return await self.store.delivery.pending(instance)
+        return await self.delivery.pending(instance)
 
     async def now_us(self) -> int:
         """This is the time by the clock of the scripts."""
-        _, _, now = await self.store.delivery.move_due([])
+        _, _, now = await self.delivery.move_due([])
         return now
 
 

@@ -225,8 +225,8 @@ class TestAPlaceKept:
     async def test_whoever_waits_for_entries_has_the_next_at_once(self, lua: Lua):
         woken = await self.let_in(lua)
         await lua.cancel("b")
-        reader = lua.store.delivery.reader()
-        reading = asyncio.create_task(lua.store.delivery.read(reader, "w~2", 10, 10_000))
+        reader = lua.delivery.reader()
+        reading = asyncio.create_task(lua.delivery.read(reader, "w~2", 10, 10_000))
         await asyncio.sleep(0.01)
 
         await lua.claim(woken)

@@ -14,7 +14,7 @@ class TestOnAServer:
 
         assert await lua.forget("w~1") == b"forgotten"
 
-        assert await lua.store.delivery.consumers() == []
+        assert await lua.delivery.consumers() == []
 
     async def test_a_repeat_answers_as_the_first_time_did(self, lua: Lua):
         assert [await lua.forget("never~1"), await lua.forget("never~1")] == [b"forgotten", b"forgotten"]

@@ -7,14 +7,14 @@ from tests.lua._scripts import End, Item, Lua
 
 async def test_a_lease_that_was_never_begun_is_lost(lua: Lua):
     assert await lua.renew() == [b"lost"]
-    assert await lua.store.delivery.leased() == set()
+    assert await lua.delivery.leased() == set()
 
 
 async def test_the_first_renewal_begins_a_lease(lua: Lua):
     assert await lua.renew(first=True) == [b"kept"]
 
-    assert await lua.store.delivery.leased() == {"w~1"}
-    assert await lua.store.delivery.lapsed(await lua.now_us()) == []
+    assert await lua.delivery.leased() == {"w~1"}
+    assert await lua.delivery.lapsed(await lua.now_us()) == []
 
 
 async def test_a_lapsed_lease_that_nobody_took_is_kept(lua: Lua):
@@ -22,7 +22,7 @@ async def test_a_lapsed_lease_that_nobody_took_is_kept(lua: Lua):
 
     assert await lua.renew() == [b"kept"]
 
-    assert await lua.store.delivery.lapsed(await lua.now_us()) == []
+    assert await lua.delivery.lapsed(await lua.now_us()) == []
 
 
 async def test_a_lease_that_a_reclaimer_took_is_lost(lua: Lua):

@@ -34,8 +34,8 @@ async def told(lua: Lua) -> list[list[bytes]]:
     return ear.messages
 
 
-async def change(lua: Lua, verb: str, instruction: bytes = b"i", *, most: int = 10) -> Any:
-    return await lua.run("strike", [lua.keys.strikes, lua.keys.meta], lua.keys.struck, verb, instruction, most)
+async def change(lua: Lua, verb: str, instruction: bytes = b"i", *, most: int = 10, shards: int = 1) -> Any:
+    return await lua.run("strike", [lua.keys.strikes, lua.keys.meta], lua.keys.struck, verb, instruction, most, shards)
 
 
 async def now_us(lua: Lua) -> int:
@@ -152,3 +152,14 @@ async def test_what_is_no_hash_is_an_error(lua: Lua):
 
     await lua.store.backend.call("DEL", lua.keys.strikes)
     assert "strikes" not in await meta(lua)
+
+
+@pytest.mark.parametrize(("recorded", "there"), [({"layout": 1}, b"1"), ({"layout": 2, "shards": 8}, b"8")])
+async def test_whoever_knows_of_other_shards_than_there_are_is_refused(lua: Lua, recorded: dict[str, int], there: bytes):
+    """Those that are there would not be told."""
+    await lua.store.backend.call("HSET", lua.keys.meta, *(part for field in recorded.items() for part in field))
+
+    assert await change(lua, "strike", shards=4) == [b"divided", there]
+
+    assert await standing(lua) == {}
+    assert (await change(lua, "strike", shards=int(there)))[0] == b"struck"

@@ -1,7 +1,8 @@
 """The life of keys and runs, in plain Python: what docket promises, without how it is done.
 
 Read it in this order. A `Run` is one generation of a key. `Lifecycle` is a docket: `current` has the run that a key's record tells of, live or ended;
-`road` has the entries of ready work, the oldest first, those that lead nowhere any more among them; `letters` has what failed for good. Then
+`road` has the entries of ready work, the oldest first, those that lead nowhere any more among them; `letters` has what failed for good. A docket may be
+divided: each shard has some of the keys, numbers of its own, and a road of its own (one entry is before another only within a shard). Then
 
 1. asking for runs: `add`, `replace`, and `succeed`, which is `add` from inside the run of that key;
 2. changing them from outside: `cancel`, `cancel_run`, `reschedule`, `promote`, `retry`, `clear`, `revive` (a dead letter runs again);
@@ -14,6 +15,7 @@ Every method gives what docket answers. Nothing in here knows of Redis, of scrip
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 __all__ = ["Claim", "Entry", "Lifecycle", "Run"]
@@ -68,6 +70,10 @@ class Claim:
 class Lifecycle:
     """This is a docket."""
 
+    shard_of: Callable[[str], int] = lambda key: 0
+    """Which shard a key is in."""
+    stride: int = 0
+    """How far apart the numbers of the shards begin."""
     now: int = NOW
     current: dict[str, Run] = field(default_factory=dict[str, Run])
     road: list[Entry] = field(default_factory=list[Entry])
@@ -178,9 +184,9 @@ class Lifecycle:
 
     # 3. Working
 
-    def fetch(self, worker: str) -> Entry | None:
-        """This gives a worker the oldest entry that nobody has."""
-        entry = next((entry for entry in self.road if not entry.worker), None)
+    def fetch(self, worker: str, shard: int = 0) -> Entry | None:
+        """This gives a worker the oldest entry of a shard that nobody has."""
+        entry = next((entry for entry in self.road if not entry.worker and self.shard_of(entry.run.key) == shard), None)
         if entry is not None:
             entry.worker = worker
         return entry
@@ -272,7 +278,8 @@ class Lifecycle:
         return "scheduled", self._placed(self._made(key, value, due))
 
     def _made(self, key: str, value: int, due: int) -> Run:
-        run = Run(len(self.runs) + 1, key, value, due)
+        shard = self.shard_of(key)
+        run = Run(shard * self.stride + sum(self.shard_of(other.key) == shard for other in self.runs) + 1, key, value, due)
         self.runs.append(run)
         return run
 

@@ -5,7 +5,7 @@ any two of them: a replacement between fetch and claim, a crash before the settl
 as after a lost reply. For every run somebody waits for its result from the moment it is made.
 
 On `memory://` time passes by a clock that stands still until it is moved. A server has a clock of its own, so there nothing that is due later becomes due
-by itself; what ended expires on both. `tests/_examples.py` says how to try more of it.
+by itself; what ended expires on both. Some dockets are divided, so that the two keys are in two shards. `tests/_examples.py` says how to try more of it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from docket import Docket, Execution, ExecutionState
 from docket._clock import SYSTEM, to_us
+from docket._keys import shard_of
 from docket._redis import forget
 from docket._store.records import Claimed, Delivery, Order, Outcome, Refused, Settlement
+from docket._store.shard import STRIDE
 from docket._worker._failures import failed_attempt
 from docket.errors import ExecutionCancelled, ExecutionSuperseded, ResultUnavailable, WrongState
 from docket.testing import MovableClock
@@ -50,12 +52,12 @@ class Docketeer(RuleBasedStateMachine):
     """This has a docket and the model do the same."""
 
     url: ClassVar[str]
+    shards: ClassVar[int]
 
     @initialize()
     def begin(self) -> None:
         self.is_memory = self.url.startswith("memory://")
         self.clock = MovableClock(ticking=False) if self.is_memory else SYSTEM
-        self.model = Lifecycle()
         self.fetched: dict[Entry, Delivery] = {}
         self.claims: list[tuple[Claim, Claimed]] = []
         self.executions: dict[Run, Execution[Any]] = {}
@@ -63,7 +65,8 @@ class Docketeer(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         name = f"model-{uuid.uuid4().hex[:8]}"
         self.own_url = f"memory://{name}" if self.is_memory else self.url
-        self.docket = Docket(name, self.own_url, clock=self.clock)
+        self.docket = Docket(name, self.own_url, clock=self.clock, shards=self.shards)
+        self.model = Lifecycle(lambda key: shard_of(key, self.shards), STRIDE)
         self.begun_us = to_us(self.clock.now())
 
         @self.docket.task
@@ -75,7 +78,7 @@ class Docketeer(RuleBasedStateMachine):
     async def enter(self) -> None:
         await self.docket.__aenter__()
         self.store = self.docket.store
-        self.reader = self.store.delivery.reader()
+        self.readers = [shard.delivery.reader() for shard in self.store.shards]
         await self.store.delivery.ensure_group()
 
     def do(self, step: Awaitable[T]) -> T:
@@ -173,14 +176,16 @@ class Docketeer(RuleBasedStateMachine):
     @rule(worker=workers)
     def work(self, worker: str) -> None:
         """This is what most often happens: nothing comes between fetch and claim."""
-        self.fetch(worker)
+        self.fetch(worker, next((entry.run.key for entry in self.model.road if not entry.worker), "a"))
         if self.fetched:
             self.claim(-1)
 
-    @rule(worker=workers)
-    def fetch(self, worker: str) -> None:
-        found = self.do(self.store.delivery.read(self.reader, worker, 1, 1))
-        entry = self.model.fetch(worker)
+    @rule(worker=workers, key=keys)
+    def fetch(self, worker: str, key: str) -> None:
+        """It reads in the shard of that key."""
+        shard = self.store.shard_of(key)
+        found = self.do(shard.delivery.read(self.readers[shard.index], worker, 1, 1))
+        entry = self.model.fetch(worker, shard.index)
         assert [(each.key, each.generation) for each in found] == ([] if entry is None else [(entry.run.key, entry.run.number)])
         if entry is not None:
             self.fetched[entry] = found[0]
@@ -190,7 +195,7 @@ class Docketeer(RuleBasedStateMachine):
     def claim(self, which: int) -> None:
         entry = [*self.fetched][which % len(self.fetched)]
         delivery = self.fetched.pop(entry)
-        [answer] = self.do(self.store.lifecycle.claim(entry.worker, [delivery]))
+        [answer] = self.do(self.store.shard_of(delivery.key).lifecycle.claim(entry.worker, [delivery]))
         claim = self.model.claim(entry)
         if claim is None:
             assert isinstance(answer, Refused)
@@ -241,10 +246,11 @@ class Docketeer(RuleBasedStateMachine):
         """Its bodies go on: what they held is still settled later, and counts for nothing then."""
 
         async def take_over() -> None:
-            await self.store.backend.call("ZREM", self.store.keys.leases, worker)
-            while entries := await self.store.delivery.pending(worker):
-                await self.store.delivery.reclaim(worker, entries)
-            await self.store.delivery.reclaim(worker, [])
+            for shard in self.store.shards:
+                await shard.delivery.let_go(worker)
+                while entries := await shard.delivery.pending(worker):
+                    await shard.delivery.reclaim(worker, entries)
+                await shard.delivery.reclaim(worker, [])
 
         self.do(take_over())
         self.model.crash(worker)
@@ -254,8 +260,9 @@ class Docketeer(RuleBasedStateMachine):
     @rule(worker=workers)
     def give_back(self, worker: str) -> None:
         entries = [delivery for entry, delivery in self.fetched.items() if entry.worker == worker]
-        if entries:
-            self.do(self.store.delivery.reclaim(worker, entries, own=True))
+        for shard in self.store.shards:
+            if those := [entry for entry in entries if self.store.shard_of(entry.key) is shard]:
+                self.do(shard.delivery.reclaim(worker, those, own=True))
         self.model.give_back(worker)
         self.fetched = {entry: delivery for entry, delivery in self.fetched.items() if entry.worker != worker}
 
@@ -267,8 +274,8 @@ class Docketeer(RuleBasedStateMachine):
     @rule(passed=st.integers(1, 2))
     def pass_time(self, passed: int) -> None:
         async def move() -> None:
-            due = await self.store.delivery.due(self.clock.now_us())
-            await self.store.delivery.move_due(due)
+            for shard in self.store.shards:
+                await shard.delivery.move_due(await shard.delivery.due(self.clock.now_us()))
 
         cast("MovableClock", self.clock).advance(hours=passed)
         self.do(move())
@@ -339,7 +346,7 @@ class Docketeer(RuleBasedStateMachine):
             self.drain()
             self.check()
             assert not self.model.road
-            assert self.do(self.store.backend.call("XLEN", self.store.keys.stream)) == 0
+            assert not any(self.do(shard.backend.call("XLEN", shard.keys.stream)) for shard in self.store.shards)
             assert not self.do(self.lasting())
         finally:
             self.loop.run_until_complete(self.leave())
@@ -350,7 +357,7 @@ class Docketeer(RuleBasedStateMachine):
             self.crash(worker)
         self.clear()
         while any(not entry.worker for entry in self.model.road):
-            self.fetch(WORKERS[0])
+            self.fetch(WORKERS[0], next(entry.run.key for entry in self.model.road if not entry.worker))
             self.claim(0)
         while self.claims:
             self.finish(0, "completed", alone=True)
@@ -359,7 +366,8 @@ class Docketeer(RuleBasedStateMachine):
         for waiting in self.waiting.values():
             waiting.cancel()
         await asyncio.gather(*self.waiting.values(), return_exceptions=True)
-        await self.reader.aclose()
+        for reader in self.readers:
+            await reader.aclose()
         await self.docket.__aexit__(None, None, None)
         if self.is_memory:
             forget(self.own_url)
@@ -424,23 +432,27 @@ class Docketeer(RuleBasedStateMachine):
         if self.is_memory:
             database = cast("Any", self.store.backend)._database
             return {key.decode(): await database.ttl(key) for key in await database.keys("*")}
-        found = await self.store.backend.call("KEYS", f"{self.docket.prefix}*")
+        prefixes = {self.docket.prefix, *(shard.keys.prefix for shard in self.store.shards)}
+        found = [key for prefix in prefixes for key in await self.store.backend.call("KEYS", f"{prefix}*")]
         return {key.decode(): await self.store.backend.call("PTTL", key) for key in found}
 
     async def expire(self) -> None:
         for key, left in (await self.expiries()).items():
-            if left >= 0 and not key.startswith(self.docket.key("dead")):
+            if left >= 0 and not key.startswith(tuple(shard.keys.dead for shard in self.store.shards)):
                 await self.store.backend.call("DEL", key)
 
     async def lasting(self) -> list[str]:
-        own = {self.docket.key(word) for word in ("leases", "meta", "queue", "stream", "strikes", "waiting", "workers")}
+        own = {keys.meta for keys in (self.store.keys, *self.store.keys.shards)} | {self.store.keys.strikes, self.store.keys.workers}
+        own |= {key for keys in self.store.keys.shards for key in (keys.leases, keys.queue, keys.stream, keys.waiting, keys.away)}
         return [key for key, left in (await self.expiries()).items() if left < 0 and key not in own]
 
 
 @pytest.mark.timeout(0)
-def test_docket_does_what_the_model_does(backend: str, url: str):
+@pytest.mark.parametrize("shards", [1, 4], ids=["undivided", "divided"])
+def test_docket_does_what_the_model_does(backend: str, url: str, shards: int):
     class Machine(Docketeer):
         pass
 
-    Machine.url = url
-    run_state_machine_as_test(Machine, settings=examples(100 if backend == "memory" else 25, steps=50))
+    Machine.url, Machine.shards = url, shards
+    usual = 100 if backend == "memory" else 25
+    run_state_machine_as_test(Machine, settings=examples(usual if shards == 1 else usual // 4, steps=50))

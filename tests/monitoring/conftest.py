@@ -16,6 +16,7 @@ import pytest
 from docket import Docket
 from docket._redis.wire import RESPONSE_TIMEOUT
 from tests._servers import RedisServer, running_server
+from tests._shards import only_shard
 from tests.monitoring._exported import Exported, read
 
 ROOT = Path(__file__).parents[2]
@@ -47,11 +48,12 @@ async def prepare(url: str) -> None:
     """This leaves one task with a worker that died, and one that asks for everything else."""
     async with Docket("monitored", url) as docket:
         await docket.add("orphaned", key="orphaned")()
-        delivery = docket.store.delivery
+        shard = only_shard(docket.store)
+        delivery = shard.delivery
         await delivery.ensure_group()
         await delivery.renew("dead~1", 0, [], first=True)
         reader = delivery.reader()
-        await docket.store.lifecycle.claim("dead~1", await delivery.read(reader, "dead~1", 1, 1000))
+        await shard.lifecycle.claim("dead~1", await delivery.read(reader, "dead~1", 1, 1000))
         await reader.aclose()
         await docket.add("ask_for_everything")()
 

@@ -11,6 +11,7 @@ import pytest
 from docket._clock import SYSTEM
 from docket._store import Store
 from docket._store.base import as_dict
+from tests._shards import only_shard
 
 KEY = "{test}:k"
 
@@ -90,12 +91,13 @@ async def test_on_memory_what_stands_throughout_a_scan_comes_once_whatever_else_
 
 async def test_what_a_group_has_fetched_is_told_and_counted(store: Store):
     call, keys = store.backend.call, store.keys
-    await store.delivery.ensure_group()
+    delivery = only_shard(store).delivery
+    await delivery.ensure_group()
     entries = [await call("XADD", keys.stream, "*", "key", "k", "generation", number) for number in range(3)]
     assert (await call("XPENDING", keys.stream, keys.group))[0] == 0
 
-    reader = store.delivery.reader()
-    await store.delivery.read(reader, "w~1", 2, 1)
+    reader = delivery.reader()
+    await delivery.read(reader, "w~1", 2, 1)
     await reader.aclose()
 
     assert (await call("XPENDING", keys.stream, keys.group))[0] == 2

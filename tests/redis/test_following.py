@@ -11,7 +11,7 @@ import pytest
 
 from docket._clock import SYSTEM
 from docket._redis import server
-from docket._redis.backend import Backend
+from docket._redis.backend import OpenableBackend
 from docket._redis.connector import Connector
 from docket._redis.server import ServerBackend
 from docket._redis.whereabouts import Fixed, Host
@@ -87,12 +87,12 @@ def told_backend(proxy: Proxy) -> tuple[Told, ServerBackend]:
     return where, ServerBackend(Connector(proxy.url, proxy.url), where, SYSTEM)
 
 
-async def serve(backend: Backend) -> list[asyncio.Task[None]]:
+async def serve(backend: OpenableBackend) -> list[asyncio.Task[None]]:
     await backend.open()
     return [asyncio.create_task(service()) for service in backend.services()]
 
 
-async def end(services: list[asyncio.Task[None]], backend: Backend) -> None:
+async def end(services: list[asyncio.Task[None]], backend: OpenableBackend) -> None:
     for service in services:
         service.cancel()
     await asyncio.wait(services)

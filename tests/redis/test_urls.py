@@ -46,7 +46,7 @@ async def test_a_cluster_is_named_by_some_of_its_nodes(url: str, spelt: str, hos
     address = parse(url)
 
     assert (address.topology, address.url, address.asked_url, address.hosts) == ("cluster", spelt, spelt, hosts)
-    assert isinstance(make_backend(url, key="{a}:", clock=SYSTEM), ServerBackend)
+    assert isinstance(make_backend(url, keys=["{a}:"], clock=SYSTEM), ServerBackend)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from docket._store import Store
 __all__ = ["after_command"]
 
 
-def after_command(monkeypatch: pytest.MonkeyPatch, store: Store, command: str, happens: Callable[[], Awaitable[object]]) -> None:
-    """This has something happen once, between the reply to the next command of that name and whatever its caller does with it."""
+def after_command(monkeypatch: pytest.MonkeyPatch, store: Store, command: str, happens: Callable[[], Awaitable[object]], *, about: str = "") -> None:
+    """This has something happen once, between the reply to the next command of that name (and about that key) and whatever its caller does with it."""
     call, script = store.backend.call, store.backend.script
     left = [happens]
 
@@ -23,13 +23,13 @@ def after_command(monkeypatch: pytest.MonkeyPatch, store: Store, command: str, h
 
     async def watched_call(*args: Any) -> Any:
         reply = await call(*args)
-        if args[0] == command:
+        if args[0] == command and (not about or about in args):
             await once()
         return reply
 
     async def watched_script(name: str, keys: Any, args: Any) -> Any:
         reply = await script(name, keys, args)
-        if name == command:
+        if name == command and (not about or about in keys):
             await once()
         return reply
 

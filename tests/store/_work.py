@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from docket._store import Store
-from docket._store.records import Claimed, Delivery, Order, Outcome, Settlement
+from docket._store.records import Claimed, Delivery, Order, Outcome, Refused, Settlement
+from docket._store.shards import ShardedLimits
 from docket.states import ExecutionState
 
-__all__ = ["HOUR_US", "INSTANCE", "end", "fetch", "order", "soon", "start"]
+__all__ = ["HOUR_US", "INSTANCE", "claim", "end", "fetch", "order", "soon", "start"]
 
 HOUR_US = 3600 * 1_000_000
 INSTANCE = "w~1"
@@ -23,17 +26,39 @@ async def soon(store: Store) -> int:
 
 
 async def fetch(store: Store, count: int = 10, instance: str = INSTANCE) -> list[Delivery]:
-    reader = store.delivery.reader()
-    try:
-        return await store.delivery.read(reader, instance, count, 1)
-    finally:
-        await reader.aclose()
+    """This fetches what is ready, as a worker does: from one shard after another, and word that a run of another shard was let in goes there."""
+    found: list[Delivery] = []
+    is_told = True
+    while is_told:
+        is_told = False
+        for shard in store.shards:
+            if len(found) == count:
+                break
+            reader = shard.delivery.reader()
+            try:
+                entries = await shard.delivery.read(reader, instance, count - len(found), 1)
+            finally:
+                await reader.aclose()
+            ours = await store.limits.forward_all(shard, entries) if isinstance(store.limits, ShardedLimits) else entries
+            is_told |= len(ours) < len(entries)
+            found += ours
+    return found
+
+
+async def claim(store: Store, deliveries: Sequence[Delivery], instance: str = INSTANCE) -> list[Claimed | Refused]:
+    """This claims what was fetched, what is of one shard together."""
+    answers: dict[int, Claimed | Refused] = {}
+    for shard in store.shards:
+        places = [place for place, delivery in enumerate(deliveries) if store.shard_of(delivery.key) is shard]
+        if places:
+            answers.update(zip(places, await shard.lifecycle.claim(instance, [deliveries[place] for place in places]), strict=True))
+    return [answers[place] for place in range(len(deliveries))]
 
 
 async def start(store: Store, given: Order | None = None) -> Claimed:
     """This schedules, fetches and claims one run."""
     await store.lifecycle.schedule(given or order())
-    [claimed] = await store.lifecycle.claim(INSTANCE, await fetch(store))
+    [claimed] = await claim(store, await fetch(store))
     assert isinstance(claimed, Claimed)
     return claimed
 

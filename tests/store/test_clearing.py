@@ -12,10 +12,12 @@ from docket._clock import SYSTEM
 from docket._redis.batcher import BATCH_ITEMS
 from docket._store import Store
 from docket._store.records import Applicant, Claimed, Delivery, Requirement
+from docket._store.shard import Shard
 from docket.states import ExecutionState
 from tests._proxy import Proxy
+from tests._shards import together
 from tests.store._interleaving import after_command
-from tests.store._work import HOUR_US, INSTANCE, end, fetch, order, soon, start
+from tests.store._work import HOUR_US, INSTANCE, claim, end, fetch, order, soon, start
 
 MINUTE_US = 60_000_000
 ONE_AT_A_TIME = (Requirement("concurrency", "x", "1"),)
@@ -27,9 +29,10 @@ async def states(store: Store, *keys: str) -> set[str]:
     return {record.state.value for record in records if record is not None}
 
 
-async def claim(store: Store) -> list[Claimed]:
-    answers = await store.lifecycle.claim(INSTANCE, await fetch(store, 100))
-    return [answer for answer in answers if isinstance(answer, Claimed)]
+async def work(store: Store, count: int = 100) -> dict[str, Claimed]:
+    """This begins what is ready: runs by their keys."""
+    answers = await claim(store, await fetch(store, count))
+    return {answer.run.key: answer for answer in answers if isinstance(answer, Claimed)}
 
 
 async def test_where_nothing_waits_nothing_is_cleared(store: Store, docket_name: str, url: str):
@@ -54,16 +57,18 @@ async def test_all_of_it_is_cancelled_however_much_it_is(store: Store, count: in
 
 async def test_runs_in_every_place_are_cancelled_and_those_that_have_begun_go_on(store: Store):
     await store.lifecycle.schedule_many([order("running"), order("parked")])
-    running, parked = await claim(store)
-    for claimed, word in ((running, "admitted"), (parked, "parked")):
+    begun = await work(store)
+    running = begun["running"]
+    for claimed, word in ((running, "admitted"), (begun["parked"], "parked")):
         admission = await store.limits.admit(Applicant(claimed.run, claimed.message_id, ONE_AT_A_TIME, MINUTE_US))
         assert admission.word == word
     await store.lifecycle.schedule_many([order("first"), order("limited")])
-    for claimed in await claim(store):
+    begun = await work(store)
+    for claimed in (begun["first"], begun["limited"]):
         await store.limits.admit(Applicant(claimed.run, claimed.message_id, (Requirement("rate", "y", "1", str(HOUR_US)),), MINUTE_US))
     await store.lifecycle.schedule_many([order("fetched"), order("retried"), order("scheduled", when_us=await soon(store))])
-    [_, retried] = await fetch(store)
-    [retried] = [each for each in await store.lifecycle.claim(INSTANCE, [retried]) if isinstance(each, Claimed)]
+    [retried] = await claim(store, [entry for entry in await fetch(store) if entry.key == "retried"])
+    assert isinstance(retried, Claimed)
     await store.lifecycle.settle(replace(end(retried, ExecutionState.FAILED, again="retry"), when_us=await soon(store)))
     await store.lifecycle.schedule(order("ready"))
 
@@ -75,14 +80,14 @@ async def test_runs_in_every_place_are_cancelled_and_those_that_have_begun_go_on
     assert await store.delivery.contended() == 0
 
 
-async def test_an_entry_that_was_fetched_is_left_to_be_refused(store: Store):
+async def test_an_entry_that_was_fetched_is_left_to_be_refused(store: Store, shard: Shard):
     await store.lifecycle.schedule(order())
     fetched = await fetch(store)
 
     assert await store.clearing.clear() == 1
 
-    assert await store.delivery.pending(INSTANCE) == fetched
-    [answer] = await store.lifecycle.claim(INSTANCE, fetched)
+    assert await shard.delivery.pending(INSTANCE) == fetched
+    [answer] = await claim(store, fetched)
     assert not isinstance(answer, Claimed)
     assert await store.delivery.depth() == (0, 0)
 
@@ -91,15 +96,14 @@ async def test_an_entry_that_was_fetched_is_left_to_be_refused(store: Store):
 
 
 @pytest.mark.parametrize("listing", ["XRANGE", "XINFO"])
-async def test_what_is_claimed_between_listing_and_clearing_goes_on(store: Store, listing: str, monkeypatch: pytest.MonkeyPatch):
-    await store.lifecycle.schedule_many([order("a"), order("b")])
+async def test_what_is_claimed_between_listing_and_clearing_goes_on(store: Store, shard: Shard, listing: str, monkeypatch: pytest.MonkeyPatch):
+    await store.lifecycle.schedule_many([order(key) for key in together(store, "a", "b")])
     taken: list[Claimed] = []
 
-    async def work() -> None:
-        for delivery in await fetch(store, 1):
-            taken.extend(each for each in await store.lifecycle.claim(INSTANCE, [delivery]) if isinstance(each, Claimed))
+    async def one_begins() -> None:
+        taken.extend((await work(store, 1)).values())
 
-    after_command(monkeypatch, store, listing, work)
+    after_command(monkeypatch, store, listing, one_begins, about=shard.keys.stream)
 
     assert await store.clearing.clear() == 1
 
@@ -109,30 +113,30 @@ async def test_what_is_claimed_between_listing_and_clearing_goes_on(store: Store
     assert await store.delivery.depth() == (0, 0)
 
 
-async def test_what_is_fetched_between_listing_and_clearing_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch):
+async def test_what_is_fetched_between_listing_and_clearing_is_refused(store: Store, shard: Shard, monkeypatch: pytest.MonkeyPatch):
     await store.lifecycle.schedule(order())
     fetched: list[Delivery] = []
 
-    async def work() -> None:
+    async def a_worker_reads() -> None:
         fetched.extend(await fetch(store))
 
-    after_command(monkeypatch, store, "XINFO", work)
+    after_command(monkeypatch, store, "XINFO", a_worker_reads, about=shard.keys.stream)
 
     assert await store.clearing.clear() == 1
 
-    [answer] = await store.lifecycle.claim(INSTANCE, fetched)
+    [answer] = await claim(store, fetched)
     assert not isinstance(answer, Claimed)
-    assert await store.delivery.pending(INSTANCE) == []
+    assert await shard.delivery.pending(INSTANCE) == []
 
 
-async def test_what_becomes_due_between_listing_and_clearing_is_found_in_the_stream(store: Store, monkeypatch: pytest.MonkeyPatch):
+async def test_what_becomes_due_between_listing_and_clearing_is_found_in_the_stream(store: Store, shard: Shard, monkeypatch: pytest.MonkeyPatch):
     await store.lifecycle.schedule(order(when_us=await soon(store)))
 
     async def becomes_due() -> None:
-        await store.backend.call("ZADD", store.keys.queue, 1, "k")
+        await shard.backend.call("ZADD", shard.keys.queue, 1, "k")
         await store.delivery.move_due(["k"])
 
-    after_command(monkeypatch, store, "ZRANGE", becomes_due)
+    after_command(monkeypatch, store, "ZRANGE", becomes_due, about=shard.keys.queue)
 
     assert await store.clearing.clear() == 1
 
@@ -171,18 +175,19 @@ async def test_what_is_scheduled_meanwhile_stays_however_much_it_is(store: Store
 
 async def test_who_waits_for_a_place_that_frees_while_the_line_is_cleared_is_cancelled_too(store: Store, monkeypatch: pytest.MonkeyPatch):
     await store.lifecycle.schedule_many([order(key) for key in "abcd"])
-    claimed = await claim(store)
-    for each in claimed:
+    claimed = await work(store)
+    for each in (claimed[key] for key in "abcd"):
         await store.limits.admit(Applicant(each.run, each.message_id, ONE_AT_A_TIME, MINUTE_US))
 
     async def place_frees() -> None:
-        await store.lifecycle.settle(replace(end(claimed[0]), limit="x"))
+        await store.lifecycle.settle(replace(end(claimed["a"]), limit="x"))
 
     after_command(monkeypatch, store, "ZRANGEBYSCORE", place_frees)
 
     assert await store.clearing.clear() == 3
 
     assert await states(store, "b", "c", "d") == {"cancelled"}
+    assert await fetch(store) == []
     assert await store.delivery.depth() == (0, 0)
     assert await store.delivery.contended() == 0
     holders, waiters, most = store.keys.concurrency("x")

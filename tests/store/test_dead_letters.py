@@ -12,10 +12,12 @@ import pytest
 from docket._clock import SYSTEM
 from docket._store import Store
 from docket._store.records import Claimed, Order, Revival
+from docket._store.shard import Shard
 from docket.errors import InDoubt
 from docket.states import ExecutionState
+from tests._shards import nth, only_shard, together
 from tests.store._interleaving import after_command
-from tests.store._work import end, fetch, order, soon, start
+from tests.store._work import claim, end, fetch, order, soon, start
 
 MINUTE = timedelta(minutes=1)
 LARGE = b"x" * 100
@@ -49,16 +51,16 @@ async def ttl_of(store: Store, key: str) -> int:
 
 
 @pytest.mark.only_server("the engine in the process tells no expiry")
-async def test_letters_and_their_list_expire(store: Store):
-    await bury(store, "k")
+async def test_letters_and_their_list_expire(store: Store, shard: Shard):
+    [died] = await bury(store, "k")
 
-    assert 0 < await ttl_of(store, store.keys.letter(1)) <= 60_000
-    first = await ttl_of(store, store.keys.dead)
+    assert 0 < await ttl_of(store, shard.keys.letter(died)) <= 60_000
+    first = await ttl_of(store, shard.keys.dead)
     assert 0 < first <= 60_000
 
-    await store.backend.call("PEXPIRE", store.keys.dead, 1000)
-    await bury(store, "other")
-    assert await ttl_of(store, store.keys.dead) > 1000  # the list lives as long as the last of them
+    await store.backend.call("PEXPIRE", shard.keys.dead, 1000)
+    await bury(store, *together(store, "other"))
+    assert await ttl_of(store, shard.keys.dead) > 1000  # the list lives as long as the last of them
 
 
 async def test_what_has_expired_is_no_letter_any_more_and_is_trimmed(docket_name: str, url: str):
@@ -71,30 +73,31 @@ async def test_what_has_expired_is_no_letter_any_more_and_is_trimmed(docket_name
         assert await listed(store) == ["new"]
         [(new, _), _] = await store.letters.newest(None, 10)
 
-        assert await store.letters.trim(new + 59_999_999) == 1
+        assert await only_shard(store).letters.trim(new + 59_999_999) == 1
         assert await counted(store) == 1
-        assert await store.letters.trim(new + 60_000_000) == 1
-        assert await counted(store) == await store.letters.trim(new + 60_000_000) == 0
+        assert await only_shard(store).letters.trim(new + 60_000_000) == 1
+        assert await counted(store) == await only_shard(store).letters.trim(new + 60_000_000) == 0
     finally:
         await store.aclose()
 
 
-async def test_of_too_many_the_oldest_go(store: Store):
-    await bury(store, "a", "b", "c", "d", "e")
+async def test_of_too_many_the_oldest_go(store: Store, shard: Shard):
+    keys = together(store, "a", "b", "c", "d", "e")
+    await bury(store, *keys)
 
-    assert await store.letters.trim(await now_us(store)) == 2
+    assert await shard.letters.trim(await now_us(store)) == 2
 
-    assert await listed(store) == ["e", "d", "c"]
-    assert await store.letters.trim(await now_us(store)) == 0
+    assert await listed(store) == keys[:1:-1]
+    assert await shard.letters.trim(await now_us(store)) == 0
 
 
-async def test_a_trim_throws_away_two_hundred_at_a_time(store: Store):
+async def test_a_trim_throws_away_two_hundred_at_a_time(store: Store, shard: Shard):
     for start_at in range(0, 450, 50):
         members = [part for number in range(start_at, start_at + 50) for part in (-number - 1, number)]
-        await store.backend.call("ZADD", store.keys.dead, *members)
-    await store.backend.call("PEXPIRE", store.keys.dead, 60_000)
+        await store.backend.call("ZADD", shard.keys.dead, *members)
+    await store.backend.call("PEXPIRE", shard.keys.dead, 60_000)
 
-    assert [await store.letters.trim(0) for _ in range(4)] == [200, 200, 47, 0]
+    assert [await shard.letters.trim(0) for _ in range(4)] == [200, 200, 47, 0]
     assert await counted(store) == 3
 
 
@@ -102,7 +105,7 @@ async def test_who_keeps_none_leaves_those_of_others_alone(store: Store, docket_
     await bury(store, "k")
     other = await Store.open(docket_name, url, execution_ttl=MINUTE, clock=SYSTEM)
     try:
-        assert await other.letters.trim(await now_us(store) + 3_600_000_000) == 0
+        assert await other.shard_of("k").letters.trim(await now_us(store) + 3_600_000_000) == 0
         assert await listed(store) == ["k"]
     finally:
         await other.aclose()
@@ -120,12 +123,12 @@ async def test_a_page_asks_for_no_more_than_it_shows(store: Store, monkeypatch: 
     monkeypatch.setattr(store.backend, "call", watched)
 
     assert len(await store.letters.newest(None, 2)) == 2
-    assert [command[-2:] for command in asked] == [(0, 2)]
+    assert [command[-2:] for command in asked] == [(0, 2)] * len(store.shards)
 
 
-async def test_letters_that_died_in_one_moment_come_once_each(store: Store):
-    await store.backend.call("ZADD", store.keys.dead, *[part for number in range(7) for part in (-5, number)], -9, 100, -1, 200)
-    await store.backend.call("PEXPIRE", store.keys.dead, 60_000)
+async def test_letters_that_died_in_one_moment_come_once_each(store: Store, shard: Shard):
+    await store.backend.call("ZADD", shard.keys.dead, *[part for number in range(7) for part in (-5, number)], -9, 100, -1, 200)
+    await store.backend.call("PEXPIRE", shard.keys.dead, 60_000)
 
     found: list[str] = []
     before: tuple[int, str] | None = None
@@ -137,29 +140,30 @@ async def test_letters_that_died_in_one_moment_come_once_each(store: Store):
 
 
 async def test_large_letters_are_read_as_far_as_there_is_room_and_one_alone_whole(store: Store):
-    await bury(store, "a", "b", payload=LARGE, failure=b"{}")
+    died = [str(generation) for generation in await bury(store, *together(store, "a", "b"), payload=LARGE, failure=b"{}")]
 
-    one, other = await store.letters.read(["1", "2"], room=150)
+    one, other = await store.letters.read(died, room=150)
     assert one is not None and (one.payload, one.is_whole) == (LARGE, True)
     assert other is not None and (other.payload, other.payload_bytes, other.is_whole) == (None, 100, False)
-    whole = await store.letters.whole("2")
+    whole = await store.letters.whole(died[1])
     assert whole is not None and whole.payload == LARGE
 
 
 @pytest.mark.parametrize("field", ["attempt", "died_at", "size", "when"])
-async def test_what_is_no_letter_fails_no_listing(store: Store, field: str):
-    await bury(store, "spoilt", "fine")
-    await store.backend.call("HSET", store.keys.letter(1), field, "nonsense")
+async def test_what_is_no_letter_fails_no_listing(store: Store, shard: Shard, field: str):
+    [spoilt] = await bury(store, "k")
+    await bury(store, "fine")
+    await store.backend.call("HSET", shard.keys.letter(spoilt), field, "nonsense")
 
     assert await listed(store) == ["fine"]
 
 
 @pytest.mark.parametrize(("score", "member"), [("-inf", b"77"), ("+inf", b"77"), (1, b"\xff")])
-async def test_nor_does_an_entry_of_the_list_that_names_none(store: Store, score: str | int, member: bytes):
-    await bury(store, "a")
-    await store.backend.call("ZADD", store.keys.dead, score, member)
+async def test_nor_does_an_entry_of_the_list_that_names_none(store: Store, shard: Shard, score: str | int, member: bytes):
+    await bury(store, "k")
+    await store.backend.call("ZADD", shard.keys.dead, score, member)
 
-    assert await listed(store) == ["a"]
+    assert await listed(store) == ["k"]
 
 
 async def test_they_are_thrown_away_two_hundred_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch):
@@ -173,7 +177,7 @@ async def test_they_are_thrown_away_two_hundred_at_a_time(store: Store, monkeypa
     monkeypatch.setattr(store.backend, "script", watched)
 
     assert await store.letters.discard([str(number) for number in range(450)]) == 0
-    assert calls == [201, 201, 51]
+    assert sorted(calls, reverse=True) == [count for count in (201, 201, 51) for _ in store.shards]
 
 
 # Running again, with others at it
@@ -226,10 +230,10 @@ async def test_a_key_that_lived_as_a_sealed_letter_was_sealed_takes_it_with_a_la
 
     answer = await store.lifecycle.revive(Revival("k", died, seal=sealing(LARGE)))
 
-    assert (answer.word, answer.generation) == ("done", 4)
-    [claimed] = await store.lifecycle.claim("w~1", await fetch(store))
+    assert (answer.word, answer.generation) == ("done", nth(store, 4))
+    [claimed] = await claim(store, await fetch(store))
     assert isinstance(claimed, Claimed)
-    assert claimed.payload == b"4:" + LARGE
+    assert claimed.payload == b"%d:" % nth(store, 4) + LARGE
     await store.lifecycle.settle(end(claimed))
 
 
@@ -239,7 +243,7 @@ async def test_a_key_that_comes_to_life_after_it_was_run_again_is_that_run(store
 
     answer = await store.lifecycle.schedule(Order("k", "send", b"other", None))
 
-    assert (answer.created, answer.generation) == (False, 2)
+    assert (answer.created, answer.generation) == (False, nth(store, 2))
     await store.lifecycle.cancel("k")
 
 
@@ -269,7 +273,7 @@ async def test_a_lost_reply_is_asked_for_again_and_it_runs_once(store: Store, se
 
     answer = await store.lifecycle.revive(Revival("k", died, seal=seal))
 
-    assert (answer.word, answer.generation, answer.state) == ("done", 2, ExecutionState.QUEUED)
+    assert (answer.word, answer.generation, answer.state) == ("done", nth(store, 2), ExecutionState.QUEUED)
     assert await store.delivery.depth() == (1, 0)
     await store.lifecycle.cancel("k")
 
@@ -278,7 +282,7 @@ async def test_where_the_new_run_is_over_before_it_is_asked_again_nobody_can_tel
     [died] = await bury(store, "k")
 
     async def is_over_and_forgotten() -> None:
-        [claimed] = await store.lifecycle.claim("w~1", await fetch(store))
+        [claimed] = await claim(store, await fetch(store))
         assert isinstance(claimed, Claimed)
         await store.lifecycle.settle(end(claimed))
         await store.backend.call("DEL", store.keys.run("k"))

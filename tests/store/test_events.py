@@ -18,9 +18,10 @@ from docket._store.events import Feed, Gap, Reading
 from docket._store.inbox import Inbox
 from docket._store.inspection import Inspection
 from docket._store.records import Order, ProgressChange, RunRecord, StateChange
-from docket.errors import NotEntered, RedisUnavailable
+from docket.errors import NotEntered, RedisUnavailable, ServerError
 from docket.states import ExecutionState
 from tests._proxy import Proxy
+from tests._shards import nth, together
 from tests._waiting import eventually
 from tests.store._work import end, order, soon, start
 
@@ -42,10 +43,10 @@ async def test_a_feed_tells_the_whole_life_of_a_run(store: Store):
     record = await store.inspection.load("k")
     assert record is not None
     begun = claimed.started_us
-    assert queued == StateChange("k", 1, ExecutionState.QUEUED, claimed.when_us, None, None, None, None)
-    assert running == StateChange("k", 1, ExecutionState.RUNNING, claimed.when_us, "w", begun, None, None)
+    assert queued == StateChange("k", nth(store, 1), ExecutionState.QUEUED, claimed.when_us, None, None, None, None)
+    assert running == StateChange("k", nth(store, 1), ExecutionState.RUNNING, claimed.when_us, "w", begun, None, None)
     assert reported == progress
-    assert failed == StateChange("k", 1, ExecutionState.FAILED, claimed.when_us, "w", begun, record.completed_us, "it broke,\n: ü")
+    assert failed == StateChange("k", nth(store, 1), ExecutionState.FAILED, claimed.when_us, "w", begun, record.completed_us, "it broke,\n: ü")
 
 
 async def test_a_replaced_run_ends_superseded(store: Store):
@@ -56,9 +57,9 @@ async def test_a_replaced_run_ends_superseded(store: Store):
         old, new = await next_event(feed), await next_event(feed)
 
     assert isinstance(old, StateChange)
-    assert (old.generation, old.state, old.superseded) == (1, ExecutionState.CANCELLED, True)
+    assert (old.generation, old.state, old.superseded) == (nth(store, 1), ExecutionState.CANCELLED, True)
     assert isinstance(new, StateChange)
-    assert (new.generation, new.state, new.superseded) == (2, ExecutionState.QUEUED, False)
+    assert (new.generation, new.state, new.superseded) == (nth(store, 2), ExecutionState.QUEUED, False)
 
 
 async def test_every_feed_of_a_key_hears_and_others_do_not(store: Store):
@@ -107,23 +108,24 @@ async def test_workers_hear_of_wakes_and_cancellations(store: Store):
     wakes: list[int | None] = []
     cancels: list[tuple[str, int, str]] = []
     when = await soon(store)
+    later, a, b = together(store, "later", "a", "b")
     async with store.events.signals(on_wake=wakes.append, on_cancel=lambda key, generation, reason: cancels.append((key, generation, reason))):
-        await store.lifecycle.schedule(order("later", when_us=when))
-        await start(store, order("a"))
-        await start(store, order("b"))
-        await store.lifecycle.cancel("a")
-        await store.lifecycle.schedule(order("b", replace=True))
+        await store.lifecycle.schedule(order(later, when_us=when))
+        await start(store, order(a))
+        await start(store, order(b))
+        await store.lifecycle.cancel(a)
+        await store.lifecycle.schedule(order(b, replace=True))
 
         await eventually(lambda: len(cancels) == 2 and when in wakes)
 
-    assert cancels == [("a", 2, "cancelled"), ("b", 3, "replaced")]
+    assert cancels == [(a, nth(store, 2), "cancelled"), (b, nth(store, 3), "replaced")]
 
 
 async def test_signals_that_cannot_be_decoded_stop_nobody(store: Store, caplog: pytest.LogCaptureFixture):
     wakes: list[int | None] = []
     cancels: list[tuple[str, int, str]] = []
     signals = store.events.signals(on_wake=wakes.append, on_cancel=lambda key, generation, reason: cancels.append((key, generation, reason)))
-    (_, wake), (_, cancel) = signals._listeners  # pyright: ignore[reportPrivateUsage] - as the subscriber calls them
+    (_, wake), *_, (_, cancel) = signals._listeners  # pyright: ignore[reportPrivateUsage] - as the subscriber calls them
 
     wake.on_message(b"whenever")
     wake.on_interruption()
@@ -173,9 +175,9 @@ async def test_a_successor_that_never_began_is_told_as_such(store: Store):
         dropped, completed = await next_event(feed), await next_event(feed)
 
     assert isinstance(dropped, StateChange)
-    assert (dropped.generation, dropped.state, dropped.superseded, dropped.never_began) == (2, ExecutionState.CANCELLED, True, True)
+    assert (dropped.generation, dropped.state, dropped.superseded, dropped.never_began) == (nth(store, 2), ExecutionState.CANCELLED, True, True)
     assert isinstance(completed, StateChange)
-    assert (completed.generation, completed.superseded, completed.never_began) == (1, False, False)
+    assert (completed.generation, completed.superseded, completed.never_began) == (nth(store, 1), False, False)
 
 
 async def test_whoever_waits_as_the_store_is_closed_learns_of_it(docket_name: str, url: str):
@@ -459,8 +461,8 @@ class TestStream:
         before = subscriber.listening
         add = type(subscriber).add
 
-        async def stand_later(self: Any, channel: str, listener: Any, *, prefix: bool = False) -> bool:
-            await add(self, channel, listener, prefix=prefix)
+        async def stand_later(self: Any, channel: str, listener: Any, **how: bool) -> bool:
+            await add(self, channel, listener, **how)
             return False
 
         monkeypatch.setattr(type(subscriber), "add", stand_later)
@@ -468,6 +470,34 @@ class TestStream:
         with pytest.raises(RedisUnavailable):
             await store.events.stream().__aenter__()
         assert subscriber.listening == before
+
+    async def test_one_that_is_refused_leaves_nothing_behind(self, store: Store, monkeypatch: pytest.MonkeyPatch):
+        subscriber = store.backend.subscriber
+        await eventually(lambda: subscriber.listening == 1)  # to what is struck
+
+        async def refuse(*_: Any, **__: Any) -> bool:
+            raise ServerError("no permissions to access a channel")
+
+        monkeypatch.setattr(type(subscriber), "add", refuse)
+
+        with pytest.raises(ServerError, match="no permissions"):
+            await store.events.stream().__aenter__()
+        assert subscriber.listening == 1
+
+    @pytest.mark.only_server("in memory one stands at once")
+    async def test_one_that_is_given_up_before_it_stands_leaves_nothing_behind(self, far_store: Store, proxy: Proxy):
+        subscriber = far_store.backend.subscriber
+        await eventually(lambda: subscriber.listening == 1)  # to what is struck
+        proxy.silent = True
+        entering = asyncio.create_task(far_store.events.stream().__aenter__())
+        await eventually(lambda: subscriber.listening > 1)
+
+        entering.cancel()
+        await asyncio.wait([entering])
+
+        assert entering.cancelled()
+        assert subscriber.listening == 1
+        proxy.silent = False
 
     @pytest.mark.only_server("in memory no connection is lost")
     async def test_what_was_lost_before_is_no_gap(self, far_store: Store, proxy: Proxy):

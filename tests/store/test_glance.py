@@ -10,6 +10,7 @@ import pytest
 from docket._clock import SYSTEM
 from docket._store import Store
 from docket._store.records import Beat, Claimed, Failure
+from docket._store.shard import Shard
 from docket.errors import ServerError
 from docket.states import ExecutionState
 from tests.store._work import HOUR_US, INSTANCE, end, fetch, order, soon, start
@@ -102,9 +103,9 @@ async def test_before_the_first_worker_nobody_holds_anything(docket_name: str, u
 
 @pytest.mark.leaves_keys("a key of another kind stands in the stream's place")
 @pytest.mark.only_server("the engine in the process answers otherwise")
-async def test_another_refusal_is_not_taken_for_nothing(store: Store):
-    await store.backend.call("DEL", store.keys.stream)
-    await store.backend.call("SET", store.keys.stream, "no stream")
+async def test_another_refusal_is_not_taken_for_nothing(store: Store, shard: Shard):
+    await shard.backend.call("DEL", shard.keys.stream)
+    await shard.backend.call("SET", shard.keys.stream, "no stream")
 
     with pytest.raises(ServerError, match="WRONGTYPE"):
         await store.glance.held()
@@ -146,8 +147,9 @@ async def test_a_link_of_a_chain_that_failed_is_among_them_and_a_retry_is_not(st
 
 
 async def test_what_is_run_again_or_thrown_away_is_no_failure_any_more(store: Store):
-    await fail(store, await start(store, order("gone")))
-    await store.letters.discard(["1"])
+    gone = await start(store, order("gone"))
+    await fail(store, gone)
+    await store.letters.discard([str(gone.run.generation)])
 
     assert await store.glance.failures(10) == []
 

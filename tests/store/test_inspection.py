@@ -10,10 +10,12 @@ import pytest
 from docket._clock import SYSTEM
 from docket._store import Store
 from docket._store.records import Applicant, Claimed, Counts, Order, Outcome, Requirement, RunRecord
+from docket._store.shard import Shard
 from docket.errors import ServerError
 from docket.states import ExecutionState
+from tests._shards import nth, together
 from tests.store._interleaving import after_command
-from tests.store._work import HOUR_US, INSTANCE, end, fetch, order, soon, start
+from tests.store._work import HOUR_US, claim, end, fetch, order, soon, start
 
 
 async def test_of_a_key_that_was_never_used_nothing_is_known(store: Store):
@@ -28,7 +30,7 @@ async def test_a_scheduled_run_is_read_whole(store: Store):
     record = await store.inspection.load("k")
 
     assert record == RunRecord(
-        key="k", state=ExecutionState.SCHEDULED, generation=1, delivery=0, function="send", payload=b"args", when_us=when, attempt=1, worker=None,
+        key="k", state=ExecutionState.SCHEDULED, generation=nth(store, 1), delivery=0, function="send", payload=b"args", when_us=when, attempt=1, worker=None,
         started_us=None, completed_us=None, error=None, outcome=None, trace=b"t", crashes=0, progress_current=None, progress_total=100,
         progress_message=None, progress_us=None, successor=None,
     )  # fmt: skip
@@ -67,7 +69,7 @@ async def test_a_retry_tells_the_error_so_far_and_its_end_only_its_own(store: St
     assert record is not None
     assert (record.error, record.outcome) == ("first", None)
 
-    [again] = await store.lifecycle.claim(INSTANCE, await fetch(store))
+    [again] = await claim(store, await fetch(store))
     assert isinstance(again, Claimed)
     await store.lifecycle.settle(end(again))
     record = await store.inspection.load("k")
@@ -87,7 +89,7 @@ async def test_arguments_belong_to_the_run_that_is_told_also_when_it_moves_on_me
     record = await store.inspection.load("k")
 
     assert record is not None
-    assert (record.generation, record.payload) == (2, b"y" * 100)
+    assert (record.generation, record.payload) == (nth(store, 2), b"y" * 100)
 
 
 async def test_an_outcome_belongs_to_the_run_that_is_told_also_when_it_ends_meanwhile(store: Store, monkeypatch: pytest.MonkeyPatch):
@@ -131,8 +133,8 @@ async def test_nothing_is_counted_before_anything_was_there(store: Store, docket
 
 
 async def test_runs_are_counted_by_where_they_stand_and_how_they_ended(store: Store):
-    await store.lifecycle.schedule_many([order(key) for key in "abcdef"])
-    claimed = await store.lifecycle.claim(INSTANCE, await fetch(store))
+    await store.lifecycle.schedule_many([order(key) for key in together(store, *"abcdef")])
+    claimed = await claim(store, await fetch(store))
     one_at_a_time = (Requirement("concurrency", "x", "1"),)
     for each in claimed[:3]:
         assert isinstance(each, Claimed)
@@ -145,7 +147,7 @@ async def test_runs_are_counted_by_where_they_stand_and_how_they_ended(store: St
     now = await now_us(store)
     await store.lifecycle.schedule_many([order("g"), order("h"), order("late", when_us=now + HOUR_US), order("i", when_us=now + HOUR_US)])
     await store.lifecycle.cancel("i")
-    await store.backend.call("ZADD", store.keys.queue, now - 1, "late")
+    await store.backend.call("ZADD", store.shard_of("late").keys.queue, now - 1, "late")
 
     counts = await store.inspection.counts(now)
 
@@ -153,14 +155,14 @@ async def test_runs_are_counted_by_where_they_stand_and_how_they_ended(store: St
     assert counts.live == 7
 
 
-async def test_a_broken_stream_is_not_counted_as_an_empty_one(store: Store):
-    await store.backend.call("DEL", store.keys.stream)
-    await store.backend.call("SET", store.keys.stream, "no stream")
+async def test_a_broken_stream_is_not_counted_as_an_empty_one(store: Store, shard: Shard):
+    await store.backend.call("DEL", shard.keys.stream)
+    await store.backend.call("SET", shard.keys.stream, "no stream")
 
     with pytest.raises(ServerError):
         await store.inspection.counts(0)
 
-    await store.backend.call("DEL", store.keys.stream)
+    await store.backend.call("DEL", shard.keys.stream)
 
 
 @pytest.mark.only_server("on memory there is one clock")

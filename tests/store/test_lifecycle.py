@@ -12,21 +12,24 @@ import pytest
 from docket._clock import SYSTEM
 from docket._store import Store
 from docket._store.records import Claimed, Delivery, Order, Ordered, Outcome, Refused, RunId, Settlement
+from docket._store.shard import STRIDE, Shard
 from docket.errors import InDoubt, InvalidSchedule, NotEntered, ServerError
 from docket.states import ExecutionState
+from tests._shards import nth, together
 from tests.store._interleaving import after_command
-from tests.store._work import INSTANCE, end, fetch, order, soon, start
+from tests.store._work import claim, end, fetch, order, soon, start
 
 
 async def test_a_run_lives_from_its_order_to_its_end(store: Store):
     ordered = await store.lifecycle.schedule(Order("k", "send", b"args", trace=b"t"))
-    [claimed] = await store.lifecycle.claim(INSTANCE, await fetch(store))
+    [claimed] = await claim(store, await fetch(store))
     assert isinstance(claimed, Claimed)
     state = await store.lifecycle.settle(end(claimed, value=b"result"))
 
-    assert ordered == Ordered(True, 1, ExecutionState.QUEUED, claimed.when_us)
+    run = RunId("k", nth(store, 1), 1)
+    assert ordered == Ordered(True, run.generation, ExecutionState.QUEUED, claimed.when_us)
     assert claimed == Claimed(
-        RunId("k", 1, 1), claimed.message_id, "send", b"args", ordered.when_us, claimed.started_us, attempt=1, crashes=0, large_payload=False, trace=b"t"
+        run, claimed.message_id, "send", b"args", ordered.when_us, claimed.started_us, attempt=1, crashes=0, large_payload=False, trace=b"t"
     )
     assert claimed.started_us >= claimed.when_us
     assert state is ExecutionState.COMPLETED
@@ -39,31 +42,33 @@ async def test_a_live_key_answers_what_stands_there(store: Store):
     when = await soon(store)
     await store.lifecycle.schedule(order(when_us=when))
 
-    assert await store.lifecycle.schedule(order()) == Ordered(False, 1, ExecutionState.SCHEDULED, when)
+    assert await store.lifecycle.schedule(order()) == Ordered(False, nth(store, 1), ExecutionState.SCHEDULED, when)
 
 
 async def test_many_callers_at_once_each_get_their_own_answer(store: Store):
     answers = await asyncio.gather(*(store.lifecycle.schedule(order(f"k{number % 300}")) for number in range(500)))
 
     assert sum(answer.created for answer in answers) == 300
-    assert {answer.generation for answer in answers} == set(range(1, 301))
+    shards = [store.shard_of(f"k{number}").index for number in range(300)]
+    assert {answer.generation for answer in answers} == {shard * STRIDE + number + 1 for shard in {*shards} for number in range(shards.count(shard))}
 
 
 @pytest.mark.parametrize("payload", [b"", b"x" * 400_000], ids=["more than 200", "more than a megabyte"])
-async def test_many_orders_go_out_in_pieces_and_are_answered_in_order(store: Store, monkeypatch: pytest.MonkeyPatch, payload: bytes):
+async def test_many_orders_go_out_in_pieces_and_are_answered_in_order(store: Store, shard: Shard, monkeypatch: pytest.MonkeyPatch, payload: bytes):
     pieces: list[int] = []
     script = store.backend.script
 
     async def counted(name: str, keys: list[str], args: tuple[object, ...]) -> object:
-        pieces.append(sum(key.startswith(store.keys.run("")) for key in keys))
+        pieces.append(sum(key.startswith(shard.keys.run("")) for key in keys))
         return await script(name, keys, args)
 
     monkeypatch.setattr(store.backend, "script", counted)
     number = 5 if payload else 450
 
-    answers = await store.lifecycle.schedule_many([order(f"k{index}", payload) for index in range(number)])
+    keys = together(store, *(f"k{index}" for index in range(number)))
+    answers = await store.lifecycle.schedule_many([order(key, payload) for key in keys])
 
-    assert [answer.generation for answer in answers if isinstance(answer, Ordered)] == list(range(1, number + 1))
+    assert [answer.generation for answer in answers if isinstance(answer, Ordered)] == list(range(nth(store, 1), nth(store, number + 1)))
     assert pieces == ([2, 2, 1] if payload else [200, 200, 50])
 
 
@@ -142,13 +147,13 @@ async def test_a_refused_entry_says_why(store: Store):
     deliveries = await fetch(store)
     await store.lifecycle.cancel("k")
 
-    assert await store.lifecycle.claim(INSTANCE, deliveries) == [Refused("k", 1, "cancelled")]
+    assert await claim(store, deliveries) == [Refused("k", nth(store, 1), "cancelled")]
 
 
 async def test_an_unreadable_record_is_refused_with_its_error(store: Store):
     await store.backend.call("SET", store.keys.run("k"), "no record")
 
-    [refused] = await store.lifecycle.claim(INSTANCE, [Delivery(b"1-1", "k", 1)])
+    [refused] = await claim(store, [Delivery(b"1-1", "k", 1)])
 
     assert isinstance(refused, Refused)
     assert refused.reason.startswith("error: ")
@@ -164,7 +169,7 @@ async def test_a_replaced_run_cannot_be_settled(store: Store):
 
     record = await store.inspection.load("k")
     assert record is not None
-    assert (record.generation, record.state) == (2, ExecutionState.QUEUED)
+    assert (record.generation, record.state) == (nth(store, 2), ExecutionState.QUEUED)
 
 
 async def test_an_unreadable_record_fails_its_own_settlement_alone(store: Store):
@@ -179,13 +184,13 @@ async def test_an_unreadable_record_fails_its_own_settlement_alone(store: Store)
     await store.backend.call("DEL", store.keys.run("bad"))
 
 
-async def test_what_is_settled_goes_out_in_pieces_of_a_megabyte(store: Store, monkeypatch: pytest.MonkeyPatch):
-    runs = [await start(store, order(f"k{number}")) for number in range(5)]
+async def test_what_is_settled_goes_out_in_pieces_of_a_megabyte(store: Store, shard: Shard, monkeypatch: pytest.MonkeyPatch):
+    runs = [await start(store, order(key)) for key in together(store, *(f"k{number}" for number in range(5)))]
     pieces: list[int] = []
     script = store.backend.script
 
     async def counted(name: str, keys: list[str], args: tuple[object, ...]) -> object:
-        pieces.append(sum(key.startswith(store.keys.run("")) for key in keys))
+        pieces.append(sum(key.startswith(shard.keys.run("")) for key in keys))
         return await script(name, keys, args)
 
     monkeypatch.setattr(store.backend, "script", counted)
@@ -204,9 +209,9 @@ async def test_a_retry_comes_back_with_its_attempt(store: Store):
     record = await store.inspection.load("k")
     assert record is not None
     assert (record.error, record.outcome, record.attempt) == ("boom", None, 2)
-    [again] = await store.lifecycle.claim(INSTANCE, await fetch(store))
+    [again] = await claim(store, await fetch(store))
     assert isinstance(again, Claimed)
-    assert (again.run, again.attempt, again.payload) == (RunId("k", 1, 2), 2, claimed.payload)
+    assert (again.run, again.attempt, again.payload) == (RunId("k", nth(store, 1), 2), 2, claimed.payload)
 
 
 async def test_a_next_link_leaves_its_own_end_behind(store: Store):
@@ -216,10 +221,10 @@ async def test_a_next_link_leaves_its_own_end_behind(store: Store):
     state = await store.lifecycle.settle(replace(end(claimed, again="next", value=b"result"), when_us=when, payload=b"y" * 100))
 
     assert state is ExecutionState.SCHEDULED
-    assert await store.inspection.outcome("k", 1) == Outcome(ExecutionState.COMPLETED, None, b"result")
+    assert await store.inspection.outcome("k", nth(store, 1)) == Outcome(ExecutionState.COMPLETED, None, b"result")
     record = await store.inspection.load("k")
     assert record is not None
-    assert (record.generation, record.when_us, record.payload) == (2, when, b"y" * 100)
+    assert (record.generation, record.when_us, record.payload) == (nth(store, 2), when, b"y" * 100)
     await store.lifecycle.cancel("k")
 
 
@@ -228,7 +233,7 @@ async def test_a_next_link_without_a_result_leaves_its_end_behind_too(store: Sto
 
     await store.lifecycle.settle(end(claimed, again="next"))
 
-    assert await store.inspection.outcome("k", 1) == Outcome(ExecutionState.COMPLETED)
+    assert await store.inspection.outcome("k", nth(store, 1)) == Outcome(ExecutionState.COMPLETED)
 
 
 async def test_a_successor_asked_for_by_the_run_goes_live_when_it_ends(store: Store):
@@ -240,23 +245,23 @@ async def test_a_successor_asked_for_by_the_run_goes_live_when_it_ends(store: St
     state = await store.lifecycle.settle(end(claimed, wide=True))
 
     assert first.created
-    assert (first.generation, first.state) == (2, ExecutionState.SCHEDULED)
+    assert (first.generation, first.state) == (nth(store, 2), ExecutionState.SCHEDULED)
     assert record is not None
-    assert (record.generation, record.successor) == (1, 2)
+    assert (record.generation, record.successor) == (nth(store, 1), nth(store, 2))
     assert state is ExecutionState.QUEUED
-    [again] = await store.lifecycle.claim(INSTANCE, await fetch(store))
+    [again] = await claim(store, await fetch(store))
     assert isinstance(again, Claimed)
-    assert (again.run.generation, again.payload) == (2, b"next")
+    assert (again.run.generation, again.payload) == (nth(store, 2), b"next")
 
 
 async def test_cancel_answers_what_it_met(store: Store):
     assert await store.lifecycle.cancel("k") == (None, 0)
 
     await store.lifecycle.schedule(order(when_us=await soon(store)))
-    assert await store.lifecycle.cancel("k") == (ExecutionState.SCHEDULED, 1)
+    assert await store.lifecycle.cancel("k") == (ExecutionState.SCHEDULED, nth(store, 1))
 
     await start(store)
-    assert await store.lifecycle.cancel("k") == (ExecutionState.RUNNING, 2)
+    assert await store.lifecycle.cancel("k") == (ExecutionState.RUNNING, nth(store, 2))
 
 
 async def test_with_no_time_to_live_nothing_is_left(docket_name: str, url: str):

@@ -14,7 +14,7 @@ from docket.errors import ServerError
 from docket.states import ExecutionState
 from tests._proxy import Proxy
 from tests._waiting import eventually
-from tests.store._work import INSTANCE, end, fetch, order, start
+from tests.store._work import claim, end, fetch, order, start
 
 MINUTE_US = 60_000_000
 ONE_PLACE = (Requirement("concurrency", "f", "1"),)
@@ -35,7 +35,7 @@ async def finish(store: Store, *runs: Claimed) -> None:
     for run in runs:
         await store.lifecycle.settle(replace(end(run), limit="f"))
     while entries := await fetch(store):
-        for claimed in await store.lifecycle.claim(INSTANCE, entries):
+        for claimed in await claim(store, entries):
             if isinstance(claimed, Claimed):
                 await store.lifecycle.settle(replace(end(claimed), limit="f"))
 
@@ -78,12 +78,12 @@ async def test_more_than_one_batch_of_applicants(store: Store):
     for number in range(250):
         await store.lifecycle.schedule(order(f"k{number}"))
     while entries := await fetch(store, 100):
-        runs += [claimed for claimed in await store.lifecycle.claim(INSTANCE, entries) if isinstance(claimed, Claimed)]
+        runs += [claimed for claimed in await claim(store, entries) if isinstance(claimed, Claimed)]
 
     admissions = await asyncio.gather(*(store.limits.admit(applicant(run, (Requirement("concurrency", "f", "225"),))) for run in runs))
 
     assert admissions == [ADMITTED] * 225 + [PARKED] * 25
-    await store.limits.hold([("f", run.run.generation) for run in runs[:225]], 2 * MINUTE_US)
+    await store.limits.hold([("f", store.limits.holder("f", run.run)) for run in runs[:225]], 2 * MINUTE_US)
     _, _, now = await store.delivery.move_due([])
     assert min((await holders(store)).values()) > now + MINUTE_US
     await asyncio.gather(*(store.lifecycle.settle(replace(end(run), limit="f")) for run in runs[:225]))
@@ -108,15 +108,15 @@ async def test_places_are_swept_when_nobody_has_looked_since(store: Store):
     await store.limits.admit(applicant(other))
     _, _, now = await store.delivery.move_due([])
 
-    assert await store.limits.sweep(now - MINUTE_US) == 0  # somebody has looked since
+    assert await store.shard_of("f").limits.sweep(now - MINUTE_US) == 0  # somebody has looked since
 
     async def is_let_in() -> bool:
-        assert await store.limits.sweep(now + MINUTE_US) in (0, 1)
+        assert await store.shard_of("f").limits.sweep(now + MINUTE_US) in (0, 1)
         return not await store.delivery.contended()
 
     await eventually(is_let_in)
-    assert list(await holders(store)) == [b"2"]
-    assert await store.limits.sweep(now + MINUTE_US) == 0
+    assert list(await holders(store)) == [b"%d" % other.run.generation]
+    assert await store.shard_of("f").limits.sweep(now + MINUTE_US) == 0
     await finish(store)
 
 
@@ -145,8 +145,8 @@ async def test_work_that_waits_for_a_place_is_work_for_who_knows_it(store: Store
     assert await store.delivery.work_for({"send"}) == (True, set())
     assert await store.delivery.work_for({"other"}) == (False, {"send"})
 
-    await store.limits.hold([("f", one.run.generation)], -1)
-    await store.limits.sweep(2**53)
+    await store.limits.hold([("f", store.limits.holder("f", one.run))], -1)
+    await store.shard_of("f").limits.sweep(2**53)
     await finish(store)
 
 
@@ -162,9 +162,9 @@ async def test_who_is_gone_by_the_time_it_is_let_in_leaves_the_place_to_the_next
 
     await store.lifecycle.settle(replace(end(a), limit="f"))
     for _ in range(2):
-        await store.lifecycle.claim(INSTANCE, await fetch(store))
+        await claim(store, await fetch(store))
 
-    assert list(await holders(store)) == [b"3"]
+    assert list(await holders(store)) == [b"%d" % c.run.generation]
     record = await store.inspection.load("c")
     assert record is not None and record.state is ExecutionState.RUNNING
     await store.lifecycle.cancel("b")

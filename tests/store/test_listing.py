@@ -10,9 +10,11 @@ from docket._clock import SYSTEM
 from docket._store import Store, listing
 from docket._store.listing import Parked, place_of_entry
 from docket._store.records import Applicant, Claimed, Order, Outcome, Requirement
+from docket._store.shard import Shard
 from docket.states import ExecutionState
+from tests._shards import nth, only_shard, together
 from tests.store._interleaving import after_command
-from tests.store._work import HOUR_US, INSTANCE, end, fetch, order, soon, start
+from tests.store._work import HOUR_US, claim, end, fetch, order, soon, start
 
 LARGE = b"x" * 100
 MINUTE_US = 60_000_000
@@ -56,7 +58,7 @@ class TestSchedule:
     async def test_it_goes_on_behind_the_place_of_a_key_that_has_moved(self, store: Store, by: int):
         await plan(store, *[(key, 5) for key in "abcd"])
         page = await store.listing.scheduled(None, 2)
-        await store.backend.call("ZADD", store.keys.queue, page[-1][0] + by, "b")
+        await store.backend.call("ZADD", store.shard_of("b").keys.queue, page[-1][0] + by, "b")
 
         assert await all_scheduled(store, 2, page[-1]) == ["c", "d"] if by < 0 else ["c", "d", "b"]
 
@@ -75,51 +77,54 @@ class TestSchedule:
 
         assert [key for _, key in await store.listing.scheduled(page[-1], 5)] == ["10", "11", "12", "13", "14"]
 
-    async def test_all_that_goes_while_it_looks_for_its_place_is_not_listed(self, store: Store, monkeypatch: pytest.MonkeyPatch):
-        await plan(store, *[(key, 5) for key in "abcd"])
+    async def test_all_that_goes_while_it_looks_for_its_place_is_not_listed(self, store: Store, shard: Shard, monkeypatch: pytest.MonkeyPatch):
+        keys = together(store, *"abcd")
+        await plan(store, *[(key, 5) for key in keys])
         page = await store.listing.scheduled(None, 2)
 
         async def go() -> None:
-            await store.backend.call("DEL", store.keys.queue, *map(store.keys.run, "abcd"))
+            await store.backend.call("DEL", shard.keys.queue, *map(shard.keys.run, keys))
 
-        after_command(monkeypatch, store, "ZRANK", go)
+        after_command(monkeypatch, store, "ZRANK", go, about=shard.keys.queue)
 
         assert await store.listing.scheduled(page[-1], 2) == []
 
-    async def test_it_is_listed_by_rank_for_those_who_take_away_what_they_find(self, store: Store):
-        await plan(store, *[(key, 5) for key in "abcd"])
+    async def test_it_is_listed_by_rank_for_those_who_take_away_what_they_find(self, store: Store, shard: Shard):
+        keys = together(store, *"abcd")
+        await plan(store, *[(key, 5) for key in keys])
 
-        assert await store.listing.scheduled_from(1, 2) == ["b", "c"]
+        assert await shard.listing.scheduled_from(1, 2) == keys[1:3]
 
 
 class TestStream:
     async def test_entries_are_listed_as_they_came_also_those_that_are_with_workers(self, store: Store):
-        for key in "abcde":
+        keys = together(store, *"abcde")
+        for key in keys:
             await store.lifecycle.schedule(order(key))
         await fetch(store, 2)
 
         first = await store.listing.entries(None, 3)
         second = await store.listing.entries(first[-1].message_id.decode(), 3)
 
-        assert [entry.key for entry in [*first, *second]] == list("abcde")
+        assert [entry.key for entry in [*first, *second]] == keys
 
-    async def test_what_workers_have_fetched_so_far_is_known_by_its_last_entry(self, store: Store):
-        assert await store.listing.fetched_up_to() == (0, 0)
-        for key in "abc":
+    async def test_what_workers_have_fetched_so_far_is_known_by_its_last_entry(self, store: Store, shard: Shard):
+        assert await shard.listing.fetched_up_to() == (0, 0)
+        for key in together(store, *"abc"):
             await store.lifecycle.schedule(order(key))
-        assert await store.listing.fetched_up_to() == (0, 0)
+        assert await shard.listing.fetched_up_to() == (0, 0)
 
-        await store.backend.call("XGROUP", "CREATE", store.keys.stream, "another", "0", "MKSTREAM")
+        await store.backend.call("XGROUP", "CREATE", shard.keys.stream, "another", "0", "MKSTREAM")
         _, second = await fetch(store, 2)
 
-        assert await store.listing.fetched_up_to() == place_of_entry(second.message_id)
+        assert await shard.listing.fetched_up_to() == place_of_entry(second.message_id)
 
     async def test_before_the_first_worker_nothing_was_fetched(self, docket_name: str, url: str):
         store = await Store.open(docket_name, url, execution_ttl=timedelta(minutes=1), clock=SYSTEM)
-        assert await store.listing.fetched_up_to() is None
+        assert await only_shard(store).listing.fetched_up_to() is None
 
         await store.lifecycle.schedule(order())
-        assert await store.listing.fetched_up_to() is None
+        assert await only_shard(store).listing.fetched_up_to() is None
         await store.lifecycle.cancel("k")
         await store.aclose()
 
@@ -128,10 +133,11 @@ class TestLines:
     async def wait_in_line(self, store: Store, **lines: int) -> None:
         """This has so many runs wait before each limit, `x0`, `x1`, ... before the limit `x`."""
         for identity, count in lines.items():
-            for number in range(-1, count):
-                await store.lifecycle.schedule(order(f"{identity}{number}"))
-            for claimed in await store.lifecycle.claim(INSTANCE, await fetch(store, 100)):
-                assert isinstance(claimed, Claimed)
+            keys = [f"{identity}{number}" for number in range(-1, count)]
+            for key in keys:
+                await store.lifecycle.schedule(order(key))
+            claims = {claimed.run.key: claimed for claimed in await claim(store, await fetch(store, 100)) if isinstance(claimed, Claimed)}
+            for claimed in map(claims.__getitem__, keys):
                 await store.limits.admit(Applicant(claimed.run, claimed.message_id, (Requirement("concurrency", identity, "1"),), MINUTE_US))
 
     @pytest.mark.parametrize("size", [1, 2, 3, 4, 10])
@@ -146,12 +152,13 @@ class TestLines:
             after = page[-1].identity, page[-1].arrival
 
         assert [each.key for each in found] == ["a0", "a1", "b0", "b1", "b2", "c0"]
-        assert [each.generation for each in found] == [6, 7, 2, 3, 4, 9]
+        records = [await store.inspection.load(each.key) for each in found]
+        assert [each.generation for each in found] == [record.generation for record in records if record is not None]
 
     async def test_it_goes_on_behind_a_line_that_has_gone(self, store: Store):
         await self.wait_in_line(store, a=1, b=1)
         [first] = await store.listing.parked(None, 1)
-        await store.backend.call("ZREM", store.keys.waiting, "a")
+        await store.backend.call("ZREM", store.shard_of("a").keys.waiting, "a")
 
         assert [each.key for each in await store.listing.parked((first.identity, first.arrival), 5)] == ["b0"]
 
@@ -212,9 +219,9 @@ class TestReading:
         await store.lifecycle.schedule(order())
 
         read = store.listing.select
-        assert await read([("k", 2)]) == [None]
-        assert await read([("k", 1)], (ExecutionState.RUNNING, ExecutionState.SCHEDULED)) == [None]
-        [record] = await read([("k", 1)], (ExecutionState.RUNNING, ExecutionState.QUEUED))
+        assert await read([("k", nth(store, 2))]) == [None]
+        assert await read([("k", nth(store, 1))], (ExecutionState.RUNNING, ExecutionState.SCHEDULED)) == [None]
+        [record] = await read([("k", nth(store, 1))], (ExecutionState.RUNNING, ExecutionState.QUEUED))
         assert record == await store.inspection.load("k")
 
     @pytest.mark.parametrize("value", [None, b"v", LARGE], ids=["none", "small", "large"])
@@ -233,9 +240,10 @@ class TestReading:
     async def test_large_arguments_come_along_unless_there_are_too_many_of_them(self, store: Store, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(listing, "PAYLOAD_BYTES", 1_000)
         half = b"x" * 600
-        await store.lifecycle.schedule_many([order("a", half), order("b", half), order("c", LARGE), order("d", b"y" * 2_000)])
+        keys = together(store, *"abcd")
+        await store.lifecycle.schedule_many([order(key, payload) for key, payload in zip(keys, (half, half, LARGE, b"y" * 2_000), strict=True)])
 
-        records = await store.listing.select([(key, None) for key in "abcd"])
+        records = await store.listing.select([(key, None) for key in keys])
 
         assert [record and record.payload for record in records] == [half, None, LARGE, None]
 

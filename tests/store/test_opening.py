@@ -16,6 +16,7 @@ from docket._store import LAYOUT, Store
 from docket.errors import InDoubt, LayoutMismatch, NotEntered, RedisUnavailable, ServerError, ServerTooOld
 from tests._proxy import Proxy
 from tests._servers import RedisServer
+from tests._shards import only_shard
 from tests._waiting import eventually
 from tests.store._work import INSTANCE, fetch, order
 
@@ -128,9 +129,9 @@ async def test_whatever_waits_when_a_store_is_left_learns_so(far_store: Store, p
     proxy.silent = True
     waiting: list[asyncio.Task[Any]] = [
         asyncio.create_task(far_store.lifecycle.schedule(order())),
-        asyncio.create_task(far_store.lifecycle.claim(INSTANCE, deliveries)),
+        asyncio.create_task(only_shard(far_store).lifecycle.claim(INSTANCE, deliveries)),
         asyncio.create_task(far_store.lifecycle.cancel("k")),
-        asyncio.create_task(far_store.delivery.leased()),
+        asyncio.create_task(only_shard(far_store).delivery.leased()),
     ]
     await asyncio.sleep(0.05)  # they are on the wire; if not, the test is only weaker
 
@@ -139,5 +140,5 @@ async def test_whatever_waits_when_a_store_is_left_learns_so(far_store: Store, p
 
     assert [type(answer) for answer in answers] == [NotEntered, NotEntered, InDoubt, InDoubt]
     with pytest.raises(NotEntered):
-        await far_store.delivery.leased()
+        await only_shard(far_store).delivery.leased()
     assert not await far_store.backend.available(10)

@@ -18,8 +18,9 @@ from docket.errors import InDoubt, RedisUnavailable
 from docket.states import ExecutionState
 from tests._proxy import Proxy
 from tests._servers import RedisServer
+from tests._shards import only_shard
 from tests._waiting import eventually
-from tests.store._work import INSTANCE, end, fetch, order, soon, start
+from tests.store._work import INSTANCE, claim, end, fetch, order, soon, start
 
 MANY = b"EVALSHA"
 LARGE = b"x" * 100
@@ -62,7 +63,7 @@ async def test_a_claim_whose_reply_was_lost_is_answered_as_the_first_time(far_st
     deliveries = await fetch(far_store)
     proxy.lose_reply_to = MANY
 
-    [claimed] = await far_store.lifecycle.claim(INSTANCE, deliveries)
+    [claimed] = await claim(far_store, deliveries)
 
     assert proxy.lost == 1
     assert isinstance(claimed, Claimed)
@@ -240,7 +241,7 @@ async def test_a_claim_that_is_no_longer_wanted_is_given_up(far_store: Store, pr
         asked.append(True)
         return False
 
-    claiming = asyncio.create_task(far_store.lifecycle.claim(INSTANCE, deliveries, wanted))
+    claiming = asyncio.create_task(only_shard(far_store).lifecycle.claim(INSTANCE, deliveries, wanted))
     await proxy.start()
 
     with pytest.raises(RedisUnavailable):
@@ -249,8 +250,8 @@ async def test_a_claim_that_is_no_longer_wanted_is_given_up(far_store: Store, pr
 
 
 async def test_reading_through_an_outage_is_unavailable_and_then_goes_on(far_store: Store, proxy: Proxy):
-    reader = far_store.delivery.reader()
-    reading = asyncio.create_task(far_store.delivery.read(reader, INSTANCE, 10, 10_000))
+    reader = only_shard(far_store).delivery.reader()
+    reading = asyncio.create_task(only_shard(far_store).delivery.read(reader, INSTANCE, 10, 10_000))
     await eventually(lambda: proxy.connections == 3)
     proxy.cut()
 
@@ -258,7 +259,7 @@ async def test_reading_through_an_outage_is_unavailable_and_then_goes_on(far_sto
         await reading
     await far_store.lifecycle.schedule(order())
 
-    assert await far_store.delivery.read(reader, INSTANCE, 10, 5000) or await far_store.delivery.pending(INSTANCE)
+    assert await only_shard(far_store).delivery.read(reader, INSTANCE, 10, 5000) or await only_shard(far_store).delivery.pending(INSTANCE)
     await reader.aclose()
 
 
@@ -370,7 +371,7 @@ async def test_a_full_server_can_drain(full: FullServer):
     assert await store.lifecycle.cancel("one") == (ExecutionState.RUNNING, 1)
     assert await store.lifecycle.settle(end(one, ExecutionState.CANCELLED)) is ExecutionState.CANCELLED
     assert await store.lifecycle.settle(end(two, value=b"y" * 1000, again="retry")) is ExecutionState.QUEUED
-    claimed = await store.lifecycle.claim(INSTANCE, await fetch(store))
+    claimed = await claim(store, await fetch(store))
     assert [type(each) for each in claimed] == [Claimed, Claimed]
     for each in claimed:
         assert isinstance(each, Claimed)
@@ -388,7 +389,7 @@ async def test_on_a_full_server_workers_stay_alive_and_dead_ones_are_found(full:
     assert await store.workers.heartbeat("new~1", "new", ["send"], 60_000)
 
     await store.delivery.renew(INSTANCE, -1, held)
-    assert await store.delivery.reclaim(INSTANCE, await store.delivery.pending(INSTANCE)) == 2
+    assert await only_shard(store).delivery.reclaim(INSTANCE, await only_shard(store).delivery.pending(INSTANCE)) == 2
 
 
 async def test_what_becomes_due_on_a_full_server_is_moved(full: FullServer):
@@ -412,7 +413,7 @@ async def test_a_worker_can_start_on_a_full_server_to_drain_it(full: FullServer,
 
 async def test_a_new_docket_cannot_begin_on_a_full_server(full: FullServer):
     with pytest.raises(RedisUnavailable, match="OOM|maxmemory"):
-        await Store.open("another", full.server.url, execution_ttl=timedelta(minutes=1), clock=SYSTEM)
+        await Store.open("another", full.server.url, execution_ttl=timedelta(minutes=1), clock=SYSTEM, shards=1)
 
     full.command("DEL", full.store.keys.stream)
     with pytest.raises(RedisUnavailable, match="OOM|maxmemory"):
@@ -428,11 +429,11 @@ async def test_on_a_full_server_limits_let_work_through(full: FullServer):
     await store.limits.hold([("f", one.run.generation)], 60_000_000)
     assert (await store.limits.admit(Applicant(two.run, two.message_id, limits[1:], 60_000_000))).word == "parked"
     await store.limits.hold([("f", one.run.generation)], -1)
-    assert await store.limits.sweep(2**53) == 1
-    [queued, let_in] = await store.lifecycle.claim(INSTANCE, await fetch(store))
+    assert await only_shard(store).limits.sweep(2**53) == 1
+    [queued, let_in] = await claim(store, await fetch(store))
     assert isinstance(queued, Claimed) and isinstance(let_in, Claimed)
     assert (await store.limits.admit(Applicant(let_in.run, let_in.message_id, limits[1:], 60_000_000))).word == "admitted"
     assert (await store.limits.admit(Applicant(queued.run, queued.message_id, limits[1:], 60_000_000))).word == "parked"
     await store.limits.hold([("f", let_in.run.generation)], -1)
-    assert await store.limits.sweep(2**53) == 1
+    assert await only_shard(store).limits.sweep(2**53) == 1
     assert await store.delivery.contended() == 0

@@ -9,7 +9,9 @@ import pytest
 from docket._store import Store
 from docket._store.progress import UNCHANGED
 from docket._store.records import ProgressChange, RunId
+from docket._store.shard import Shard
 from docket.errors import RedisUnavailable
+from tests._shards import nth
 from tests.store._work import order, start
 
 
@@ -20,7 +22,7 @@ async def test_progress_adds_up_and_is_read_with_the_record(store: Store):
     second = await store.progress.update("k", add=3)
 
     assert first is not None
-    assert first == ProgressChange("k", 1, 2, 10, "begun", first.updated_us)
+    assert first == ProgressChange("k", nth(store, 1), 2, 10, "begun", first.updated_us)
     assert second is not None
     assert second == ProgressChange("k", 0, 5, 10, "begun", second.updated_us)
     record = await store.inspection.load("k")
@@ -55,16 +57,16 @@ async def test_a_replaced_run_cannot_touch_its_replacement(store: Store):
     await start(store, order(replace=True))
 
     assert await store.progress.update("k", old.run, add=1) is None
-    assert await store.progress.update("k", RunId("k", 2, 9), add=1) is None
+    assert await store.progress.update("k", RunId("k", nth(store, 2), 9), add=1) is None
 
     record = await store.inspection.load("k")
     assert record is not None
     assert record.progress_current == 0
 
 
-async def test_a_report_without_an_answer_is_repeated_and_counts_once(store: Store, monkeypatch: pytest.MonkeyPatch):
+async def test_a_report_without_an_answer_is_repeated_and_counts_once(store: Store, shard: Shard, monkeypatch: pytest.MonkeyPatch):
     claimed = await start(store)
-    update, asked = store.progress.update, 0
+    update, asked = shard.progress.update, 0
 
     async def losing(*args: Any, **kwargs: Any) -> Any:
         nonlocal asked
@@ -74,7 +76,7 @@ async def test_a_report_without_an_answer_is_repeated_and_counts_once(store: Sto
             raise RedisUnavailable("the reply was lost")
         return answer
 
-    monkeypatch.setattr(store.progress, "update", losing)
+    monkeypatch.setattr(shard.progress, "update", losing)
     change = await store.progress.land("k", claimed.run, 1, add=2, total=10, message="begun")
 
     assert change is not None

@@ -20,8 +20,9 @@ from docket._store.strikes import Loaded
 from docket.errors import InDoubt, RedisUnavailable, ServerError
 from tests._proxy import Proxy
 from tests._servers import RedisServer
+from tests._shards import only_shard
 from tests._waiting import eventually
-from tests.store._work import INSTANCE, fetch, order
+from tests.store._work import INSTANCE, claim, fetch, order
 
 
 class Ledger:
@@ -253,7 +254,7 @@ async def test_a_claim_is_answered_once_everything_is_known_that_was_struck_befo
     await other.strikes.change(b"a")
     assert store.strikes.instructions == set()
 
-    [claimed] = await store.lifecycle.claim(INSTANCE, entries)
+    [claimed] = await claim(store, entries)
 
     assert isinstance(claimed, Claimed)
     assert store.strikes.instructions == {b"a"}
@@ -271,7 +272,7 @@ async def test_a_claim_reads_nothing_while_nothing_has_changed(store: Store, mon
     await eventually(lambda: not store.strikes._missed.is_set() and not store.strikes._reading.locked())
     monkeypatch.setattr(store.strikes, "load", load)
 
-    assert len(await store.lifecycle.claim(INSTANCE, entries)) == 1
+    assert len(await claim(store, entries)) == 1
 
 
 async def test_a_claim_waits_out_an_outage_in_which_what_is_struck_cannot_be_read(
@@ -284,7 +285,7 @@ async def test_a_claim_waits_out_an_outage_in_which_what_is_struck_cannot_be_rea
     await near.strikes.change(b"a")
     proxy.lose_request_with = b"HGETALL"
 
-    [claimed] = await far_store.lifecycle.claim(INSTANCE, entries)
+    [claimed] = await claim(far_store, entries)
 
     assert proxy.lost == 1
     assert isinstance(claimed, Claimed)
@@ -303,7 +304,7 @@ async def test_a_claim_that_is_no_longer_wanted_waits_no_more(
     proxy.lose_request_with, proxy.lose_again = b"HGETALL", 1000
 
     with pytest.raises(RedisUnavailable):
-        await asyncio.wait_for(far_store.lifecycle.claim(INSTANCE, entries, lambda: proxy.lost == 0), 20)
+        await asyncio.wait_for(only_shard(far_store).lifecycle.claim(INSTANCE, entries, lambda: proxy.lost == 0), 20)
 
     proxy.lose_request_with = None
     await near.aclose()

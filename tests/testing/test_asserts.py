@@ -128,7 +128,7 @@ async def test_a_long_list_is_cut(docket: Docket):
 
     said = await says(assert_no_tasks(docket))
 
-    assert said.startswith("Expected no tasks, found 150 task(s) scheduled:\n  charge(0) due")
+    assert re.match(r"Expected no tasks, found 150 task\(s\) scheduled:\n  charge\(\d+\) due", said)
     assert said.endswith("... and 130 more")
     assert said.count("\n") == 21
     await docket.clear()
@@ -137,7 +137,7 @@ async def test_a_long_list_is_cut(docket: Docket):
 async def test_arguments_that_cannot_be_read_match_nothing_and_break_nothing(docket: Docket):
     await docket.add(charge, when=HOUR, key="k")(1)
     async with docket.redis() as redis:
-        await redis.execute_command("HSET", f"{docket.prefix}runs:k", "payload", "no pickle")
+        await redis.execute_command("HSET", docket.store.keys.run("k"), "payload", "no pickle")
 
     await assert_task_scheduled(docket, charge, key="k")
     said = await says(assert_task_scheduled(docket, charge, args=(1,)))

@@ -30,7 +30,8 @@ from docket._worker._reclaimer import Reclaimer
 from docket.errors import InvalidOption, InvalidSchedule
 from docket.testing import MovableClock
 from tests._waiting import eventually
-from tests.worker._hands import SOON, at_work, claim, crew_of, dead_worker, lasts, read_all, record
+from tests.conftest import SHARDS
+from tests.worker._hands import SOON, at_work, claim, crew_of, dead_worker, lasts, read_all, record, take_over
 
 UTC = timezone.utc
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -390,8 +391,8 @@ async def test_a_jump_makes_no_worker_seem_dead(timed: Docket, clock: MovableClo
 
     clock.advance(days=3)
 
-    assert await timed.store.delivery.lapsed(crew.server_now_us()) == []
-    assert await timed.store.delivery.reclaim("alive~1", await timed.store.delivery.pending("alive~1")) is None
+    assert [await shard.delivery.lapsed(crew.server_now_us()) for shard in timed.store.shards] == [[]] * SHARDS
+    assert await take_over(timed, "alive~1") is None
     await reclaimer.tick()
     assert (await record(timed, "k")).state is ExecutionState.RUNNING
     assert list(await read_all(timed)) == ["alive~1"]
@@ -402,8 +403,8 @@ async def test_one_that_is_dead_is_found_whatever_the_clock_says(timed: Docket, 
     await dead_worker(timed, "dead~1")
     clock.advance(days=3)
 
-    assert await timed.store.delivery.lapsed(crew_of(timed).server_now_us()) == ["dead~1"]
-    assert await timed.store.delivery.reclaim("dead~1", []) == 0
+    assert [await shard.delivery.lapsed(crew_of(timed).server_now_us()) for shard in timed.store.shards] == [["dead~1"]] * SHARDS
+    assert await take_over(timed, "dead~1") == 0
 
 
 async def test_a_jump_silences_no_worker(timed: Docket, clock: MovableClock):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, cast
@@ -15,10 +15,34 @@ from docket import Docket, Worker
 from docket._clock import Clock
 from docket._store.records import Claimed, Delivery
 from docket._worker._crew import Crew
+from docket._worker._intake import Intake
+from docket._worker._intakes import Intakes, ShardIntake, Slots
 from docket._worker._report import Report
+from docket._worker._runs import Runs
 from tests._servers import RedisServer
 
-__all__ = ["SOON", "MovedClock", "at_work", "claim", "command", "crew_of", "dead_worker", "fetch", "ignored", "lasts", "read_all", "record", "report_of"]
+__all__ = [
+    "SOON",
+    "Long",
+    "MovedClock",
+    "at_work",
+    "bereave",
+    "claim",
+    "command",
+    "crew_of",
+    "dead_worker",
+    "expiry",
+    "fetch",
+    "ignored",
+    "intake_of",
+    "is_reading",
+    "lasts",
+    "leased",
+    "read_all",
+    "record",
+    "report_of",
+    "take_over",
+]
 
 SOON = timedelta(seconds=20)
 """Far longer than anything here takes."""
@@ -64,6 +88,20 @@ def report_of(crew: Crew) -> Report:
     return Report(crew, crew.registry.functions.__contains__)
 
 
+def intake_of(crew: Crew, runs: Runs, finished: Callable[[], Awaitable[bool]] | None = None) -> Intake:
+    """This is what reads the shard of the key `k`, and of those that `together` makes, without the worker's running."""
+    shard, report = crew.store.shard_of("k"), report_of(crew)
+    return Intake(crew, runs, report, finished) if len(crew.store.shards) == 1 else ShardIntake(crew, runs, report, finished, shard, Slots(runs))
+
+
+def is_reading(worker: Worker) -> bool:
+    """This says whether a worker reads now, in each of its shards."""
+    intake = worker._intake
+    if intake is None:
+        return False
+    return all(one._reading is not None for one in (intake._all if isinstance(intake, Intakes) else [intake]))
+
+
 @asynccontextmanager
 async def at_work(docket: Docket, **options: Any) -> AsyncGenerator[Worker, None]:
     """This is a worker that runs for as long as the block lasts."""
@@ -80,21 +118,45 @@ async def at_work(docket: Docket, **options: Any) -> AsyncGenerator[Worker, None
             await running
 
 
+class Long:
+    """This is a task that lasts until it is let go."""
+
+    def __init__(self, docket: Docket) -> None:
+        self.begun: list[Any] = []
+        self.go = asyncio.Event()
+        self.ended: list[Any] = []
+
+        async def long(name: Any) -> Any:
+            self.begun.append(name)
+            await self.go.wait()
+            self.ended.append(name)
+            return name
+
+        self.task = long
+        docket.register(long)
+
+
 async def fetch(docket: Docket, instance: str, count: int = 200) -> list[Delivery]:
     """This fetches entries as a worker instance would."""
-    delivery = docket.store.delivery
-    await delivery.ensure_group()
-    reader = delivery.reader()
-    try:
-        return await delivery.read(reader, instance, count, 1)
-    finally:
-        await reader.aclose()
+    found: list[Delivery] = []
+    for shard in docket.store.shards:
+        await shard.delivery.ensure_group()
+        reader = shard.delivery.reader()
+        try:
+            found += await shard.delivery.read(reader, instance, count - len(found), 1) if len(found) < count else []
+        finally:
+            await reader.aclose()
+    return found
 
 
 async def claim(docket: Docket, instance: str, entries: Sequence[Delivery] | None = None) -> list[Claimed]:
     """This fetches and claims entries as a worker instance would."""
     fetched = await fetch(docket, instance) if entries is None else entries
-    return [answer for answer in await docket.store.lifecycle.claim(instance, fetched) if isinstance(answer, Claimed)]
+    claimed: list[Claimed] = []
+    for shard in docket.store.shards:
+        those = [entry for entry in fetched if docket.store.shard_of(entry.key) is shard]
+        claimed += [answer for answer in await shard.lifecycle.claim(instance, those) if isinstance(answer, Claimed)] if those else []
+    return claimed
 
 
 async def dead_worker(docket: Docket, instance: str = "dead~1", *, lease: float = 0.0) -> str:
@@ -104,10 +166,40 @@ async def dead_worker(docket: Docket, instance: str = "dead~1", *, lease: float 
     return instance
 
 
+async def leased(docket: Docket) -> set[str]:
+    """This names the instances that have a lease, in whichever shard."""
+    return {instance for shard in docket.store.shards for instance in await shard.delivery.leased()}
+
+
+async def expiry(docket: Docket, instance: str) -> float:
+    """This is when the lease of an instance lapses, in the shard in which it does so first; 0 when it has none there."""
+    async with docket.redis() as redis:
+        return min([float(await redis.execute_command("ZSCORE", shard.keys.leases, instance) or 0) for shard in docket.store.shards])
+
+
+async def take_over(docket: Docket, instance: str, *, own: bool = False) -> int | None:
+    """This takes back what is pending with an instance, as others do, or (own) as it does by itself, in every shard.
+
+    It answers how many will run again; None when its lease stands.
+    """
+    taken = [await shard.delivery.reclaim(instance, await shard.delivery.pending(instance), own=own) for shard in docket.store.shards]
+    return None if None in taken else sum(number or 0 for number in taken)
+
+
+async def bereave(docket: Docket, instance: str) -> None:
+    """This takes its lease from an instance, and nothing that it holds, as others do who find nothing pending with it."""
+    for shard in docket.store.shards:
+        assert await shard.delivery.reclaim(instance, []) is not None
+
+
 async def read_all(docket: Docket) -> dict[str, list[Delivery]]:
     """This tells what is pending with whom."""
-    delivery = docket.store.delivery
-    return {consumer: entries for consumer in await delivery.consumers() if (entries := await delivery.pending(consumer))}
+    found: dict[str, list[Delivery]] = {}
+    for shard in docket.store.shards:
+        for consumer in await shard.delivery.consumers():
+            if entries := await shard.delivery.pending(consumer):
+                found.setdefault(consumer, []).extend(entries)
+    return found
 
 
 async def record(docket: Docket, key: str) -> Any:

@@ -20,7 +20,7 @@ from docket.dependencies import AdmissionBlocked, ConcurrencyBlocked, Dependency
 from docket.errors import ExecutionCancelled, ExecutionSuperseded
 from tests._servers import RedisServer
 from tests._waiting import eventually
-from tests.worker._hands import SOON, at_work, claim, command, crew_of, dead_worker, lasts, record
+from tests.worker._hands import SOON, at_work, claim, command, crew_of, dead_worker, lasts, leased, record, take_over
 
 MINUTE = timedelta(minutes=1)
 QUEUED, RUNNING, COMPLETED, CANCELLED = ExecutionState.QUEUED, ExecutionState.RUNNING, ExecutionState.COMPLETED, ExecutionState.CANCELLED
@@ -53,6 +53,15 @@ class Gate:
     async def add(self, name: str) -> Execution[str]:
         return await self.docket.add(self.task, key=name)(name)
 
+    async def line_up(self, *names: str) -> list[Execution[str]]:
+        """This adds them one after another to workers that run: on return the first runs, and the others wait in that order."""
+        asked = [await self.add(names[0])]
+        await eventually(lambda: self.begun == [names[0]])
+        for number, name in enumerate(names[1:], 2):
+            asked.append(await self.add(name))
+            await self.parked(*names[1:number])
+        return asked
+
     def end(self, *names: str) -> None:
         for name in names:
             self.ends.setdefault(name, asyncio.Event()).set()
@@ -62,7 +71,7 @@ class Gate:
 
         async def are() -> bool:
             async with self.docket.redis() as redis:
-                waiters = await redis.execute_command("ZRANGE", self.docket.key("limits:waiters:one_at_a_time"), 0, -1)
+                waiters = await redis.execute_command("ZRANGE", self.docket.store.keys.concurrency("one_at_a_time")[1], 0, -1)
             return [waiter.decode().partition("|")[2] for waiter in waiters] == list(names)
 
         await eventually(are)
@@ -83,11 +92,7 @@ class TestParked:
             return "ran"
 
         async with at_work(docket, concurrency=2, schedule_automatic_tasks=False):
-            asked = [await gate.add("a")]
-            await eventually(lambda: gate.begun == ["a"])
-            for name in "bcd":
-                asked.append(await gate.add(name))
-                await gate.parked(*"bcd"[: len(asked) - 1])
+            asked = await gate.line_up(*"abcd")
 
             assert [await state_of(docket, name) for name in "abcd"] == [RUNNING, QUEUED, QUEUED, QUEUED]
             assert (await record(docket, "b")).worker is None
@@ -101,6 +106,7 @@ class TestParked:
         assert gate.begun == list("abcd")
         assert gate.most_at_once == 1
 
+    @pytest.mark.only_undivided("keys that were added one after another begin in that order")
     async def test_a_worker_that_runs_until_it_is_finished_waits_for_it(self, docket: Docket, gate: Gate, worker: Worker):
         for name in "abc":
             await gate.add(name)
@@ -124,8 +130,7 @@ class TestParked:
 
     async def test_cancelling_it_ends_it_and_the_next_gets_its_place(self, docket: Docket, gate: Gate):
         async with at_work(docket):
-            a, b, c = [await gate.add(name) for name in "abc"]
-            await gate.parked("b", "c")
+            a, b, c = await gate.line_up(*"abc")
 
             await docket.cancel("b")
             with pytest.raises(ExecutionCancelled):
@@ -137,8 +142,7 @@ class TestParked:
 
     async def test_what_replaces_it_stands_in_line_anew(self, docket: Docket, gate: Gate):
         async with at_work(docket):
-            _, b, c = [await gate.add(name) for name in "abc"]
-            await gate.parked("b", "c")
+            _, b, c = await gate.line_up(*"abc")
 
             replacement = await docket.replace(gate.task, when=docket.clock.now(), key="b")("new b")
             with pytest.raises(ExecutionSuperseded):
@@ -151,9 +155,7 @@ class TestParked:
 
     async def test_cancelling_the_one_under_way_lets_the_next_in(self, docket: Docket, gate: Gate):
         async with at_work(docket):
-            await gate.add("a")
-            b = await gate.add("b")
-            await gate.parked("b")
+            _, b = await gate.line_up("a", "b")
             gate.end("b")
 
             await docket.cancel("a")
@@ -196,6 +198,7 @@ class TestParked:
 
         assert at_once == [0, 1]
 
+    @pytest.mark.only_undivided("keys that were added one after another begin in that order")
     async def test_a_run_that_is_tried_again_gives_its_place_up_meanwhile(self, docket: Docket, worker: Worker):
         ran: list[tuple[str, int]] = []
 
@@ -267,10 +270,10 @@ class TestLeases:
             await eventually(lambda: gate.begun == ["a"])
             b = await gate.add("b")
             await gate.parked("b")
-            [loser] = await docket.store.delivery.leased()
+            [loser] = await leased(docket)
             await dead_worker(docket, loser)
 
-            await docket.store.delivery.reclaim(loser, await docket.store.delivery.pending(loser))
+            await take_over(docket, loser)
             await eventually(lambda: gate.begun == ["a", "a"])
             assert (await record(docket, "b")).state is QUEUED
 
@@ -290,6 +293,7 @@ class TestLeases:
 
 
 class TestDropped:
+    @pytest.mark.only_undivided("keys that were added one after another begin in that order")
     async def test_it_ends_cancelled_and_who_waits_for_it_learns_why(self, docket: Docket, worker: Worker, caplog: pytest.LogCaptureFixture):
         ran: list[str] = []
 
@@ -364,6 +368,7 @@ class TestLater:
         assert all(later - earlier > 0.19 for earlier, later in zip(starts, starts[2:], strict=False))
         assert "⏳ Task k4 blocked by admission control, rescheduling" in caplog.messages
 
+    @pytest.mark.only_undivided("keys that were added one after another begin in that order")
     async def test_a_burst_is_one_run(self, docket: Docket):
         ran: list[str] = []
 
@@ -383,6 +388,7 @@ class TestLater:
 
         assert sorted(ran) == ["k0", "other"]
 
+    @pytest.mark.only_undivided("keys that were added one after another begin in that order")
     @pytest.mark.parametrize("limit", [RateLimit(1, per=MINUTE), Debounce(MINUTE)], ids=["rate", "debounce"])
     async def test_cancelling_what_is_to_come_later_ends_it(self, docket: Docket, limit: Dependency):
         @docket.task
@@ -450,6 +456,7 @@ class TestCancelledAtTheGate:
 
 
 class TestWhatTheLogSays:
+    @pytest.mark.only_undivided("keys that were added one after another begin in that order")
     @pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
     async def test_of_parked_work_at_debug_only(self, docket: Docket, gate: Gate, worker: Worker, caplog: pytest.LogCaptureFixture, level: int):
         for name in "ab":
@@ -466,10 +473,10 @@ class TestWhatTheLogSays:
 
     async def test_nothing_of_what_is_no_longer_ours(self, docket: Docket, gate: Gate, caplog: pytest.LogCaptureFixture):
         await docket.store.delivery.ensure_group()
-        await gate.add("a")
+        added = await gate.add("a")
         [claimed] = await claim(docket, "w~1")
         await docket.cancel("a")
-        await docket.store.delivery.reclaim("w~1", await docket.store.delivery.pending("w~1"), own=True)
+        await take_over(docket, "w~1", own=True)
         caplog.clear()
 
         with caplog.at_level(logging.DEBUG, "docket.worker"):
@@ -477,7 +484,7 @@ class TestWhatTheLogSays:
 
         assert admission.word == "superseded"
         assert caplog.messages == []
-        assert claimed.run == RunId("a", 1, 1)
+        assert claimed.run == RunId("a", added.generation, 1)
 
 
 class TestHoldingRunsBackOneself:
@@ -535,6 +542,7 @@ class TestHoldingRunsBackOneself:
 
 
 @pytest.mark.only_server("whose commands are counted")
+@pytest.mark.only_undivided("limits of another shard are asked there")
 @pytest.mark.parametrize(
     ("limits", "more"), [((), 0), ((ConcurrencyLimit(100), RateLimit(100, per=MINUTE), Cooldown(MINUTE, scope="mine")), 1)], ids=["none", "three"]
 )

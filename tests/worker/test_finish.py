@@ -44,7 +44,7 @@ async def test_what_runs_elsewhere_is_left(docket: Docket, finish: Finish):
 
     assert not await finish.reached()
 
-    assert await docket.store.delivery.reclaim("elsewhere~1", [], own=True) is not None
+    assert await docket.store.shard_of("k").delivery.reclaim("elsewhere~1", [], own=True) is not None
     assert claimed.run.key == "k"
     await docket.cancel("k")
 
@@ -75,7 +75,7 @@ async def test_to_a_worker_with_a_fallback_nothing_is_strange(docket: Docket):
 async def test_an_entry_of_a_run_that_is_gone_is_nothing(docket: Docket, finish: Finish):
     await docket.add(known, key="k")()
     async with docket.redis() as redis:
-        await redis.execute_command("DEL", docket.key("runs:k"))
+        await redis.execute_command("DEL", docket.store.keys.run("k"))
 
     assert await finish.reached()
 

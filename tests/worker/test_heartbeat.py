@@ -8,7 +8,7 @@ from docket import Docket
 from docket._store.records import Announcement
 from docket._worker._heartbeat import Heartbeat
 from tests._waiting import eventually
-from tests.worker._hands import at_work, crew_of
+from tests.worker._hands import at_work, crew_of, leased
 
 
 async def announced(docket: Docket) -> list[Announcement]:
@@ -103,4 +103,4 @@ async def test_a_worker_beats_from_its_start_and_leaves_every_list_at_its_end(do
             await eventually(beaten)
 
         assert await announced(docket) == []
-        assert await docket.store.delivery.leased() == set()
+        assert await leased(docket) == set()

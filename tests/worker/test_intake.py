@@ -19,12 +19,12 @@ from docket import Docket, ExecutionState, Worker
 from docket._store.records import Claimed, Delivery, Outcome, Settlement
 from docket._worker import _intake
 from docket._worker._crew import Crew
-from docket._worker._intake import Intake
 from docket._worker._runs import Running, Runs
 from docket.errors import RedisUnavailable, ServerError
 from tests._servers import RedisServer
+from tests._shards import together
 from tests._waiting import eventually
-from tests.worker._hands import SOON, at_work, claim, crew_of, fetch, lasts, read_all, record, report_of
+from tests.worker._hands import SOON, at_work, claim, crew_of, fetch, intake_of, is_reading, lasts, read_all, record, take_over
 
 
 class Stage:
@@ -39,7 +39,7 @@ class Stage:
         self.runs = Runs(concurrency, self._perform)
         self.looks = 0
         self._is_finished = finished
-        self.intake = Intake(self.crew, self.runs, report_of(self.crew), None if finished is None else self._finished)
+        self.intake = intake_of(self.crew, self.runs, None if finished is None else self._finished)
 
     async def _perform(self, running: Running, runs: Runs) -> None:
         claimed = running.claimed
@@ -73,7 +73,7 @@ async def task() -> None: ...
 
 async def test_as_much_is_fetched_as_there_are_free_slots(docket: Docket):
     stage = Stage(docket, concurrency=3)
-    keys = [f"k{number}" for number in range(5)]
+    keys = together(docket.store, *(f"k{number}" for number in range(5)))
     await docket.add_many(docket.call(task, key=key)() for key in keys)
 
     async with stage.playing():
@@ -163,7 +163,7 @@ async def test_it_asks_again_after_pauses_that_grow_to_the_check_interval(docket
 
 async def test_entries_that_a_broken_read_left_are_found_again(docket: Docket):
     stage = Stage(docket, concurrency=2)
-    keys = [f"k{number}" for number in range(5)]
+    keys = together(docket.store, *(f"k{number}" for number in range(5)))
     await docket.add_many(docket.call(task, key=key)() for key in keys)
     assert len(await fetch(docket, stage.crew.instance)) == 5  # and the answer is lost
     stage.intake._unsure = True
@@ -191,7 +191,7 @@ async def test_entries_whose_claim_was_refused_are_looked_for_after_a_pause_also
         raise ServerError("WRONGTYPE")
 
     monkeypatch.setattr(_intake, "backoff", backoff)
-    monkeypatch.setattr(docket.store.lifecycle, "claim", refuse)
+    monkeypatch.setattr(docket.store.shard_of("k").lifecycle, "claim", refuse)
     for _ in range(3):
         stage.runs.reserve(1)
         await stage.intake._claim(stage.crew.instance, [Delivery(b"1-1", "k", 1)])
@@ -202,7 +202,7 @@ async def test_entries_whose_claim_was_refused_are_looked_for_after_a_pause_also
 
 
 async def test_entries_that_a_lost_read_is_handed_after_it_was_looked_for_them_are_found_soon(docket: Docket, monkeypatch: pytest.MonkeyPatch):
-    stage, delivery = Stage(docket), docket.store.delivery
+    stage, delivery = Stage(docket), docket.store.shard_of("k").delivery
     read, pending, looks = delivery.read, delivery.pending, 0
     await docket.add(task, key="stray")()
     await fetch(docket, stage.crew.instance)
@@ -236,17 +236,18 @@ async def test_entries_that_nobody_knows_of_are_found_within_a_lease(docket: Doc
 
 async def test_they_are_found_behind_however_many_that_are_held(docket: Docket):
     stage = Stage(docket, concurrency=1000)
-    await docket.add_many(docket.call(task, key=f"k{number}")() for number in range(450))
+    lost, *keys = together(docket.store, "lost", *(f"k{number}" for number in range(450)))
+    await docket.add_many(docket.call(task, key=key)() for key in keys)
     for _ in range(3):
         for claimed in await claim(docket, stage.crew.instance):
             stage.runs.start(claimed)
     await eventually(lambda: len(stage.begun) == 450)
-    await docket.add(task, key="lost")()
+    await docket.add(task, key=lost)()
     await fetch(docket, stage.crew.instance)
     stage.intake._unsure = True
 
     async with stage.playing():
-        await eventually(lambda: stage.begun[450:] == ["lost"])
+        await eventually(lambda: stage.begun[450:] == [lost])
     await stage.end()
 
 
@@ -270,7 +271,7 @@ async def test_a_claim_that_breaks_while_a_read_or_a_search_is_under_way_is_not_
 @pytest.mark.parametrize("backlog", [3, 450])
 async def test_a_worker_that_leaves_gives_back_what_it_never_saw(docket: Docket, backlog: int):
     stage = Stage(docket)
-    keys = [f"k{number}" for number in range(backlog)]
+    keys = together(docket.store, *(f"k{number}" for number in range(backlog)))
     await docket.add_many(docket.call(task, key=key)() for key in keys)
     await fetch(docket, stage.crew.instance, 1000)
     stage.intake._unsure = True
@@ -298,7 +299,7 @@ async def test_a_cancelled_read_leaves_nothing_behind(docket: Docket):
     for _ in range(40):
         async with Worker(docket, schedule_automatic_tasks=False) as worker:
             running = asyncio.create_task(worker.run_forever())
-            await eventually(lambda worker=worker: worker._intake is not None and worker._intake._reading is not None)
+            await eventually(lambda worker=worker: is_reading(worker))
             adding = [asyncio.ensure_future(docket.add(noted)(number + more)) for more in range(3)]
             number += 3
             for _ in range(chance.randrange(8)):
@@ -328,11 +329,11 @@ async def test_a_claim_that_was_overtaken_by_the_loss_of_the_lease_starts_nothin
     assert stage.begun == []
     assert stage.runs.free == 10
     await docket.cancel("k")
-    await docket.store.delivery.reclaim(former, await docket.store.delivery.pending(former))
+    await take_over(docket, former)
 
 
 async def test_what_was_fetched_under_a_former_name_is_not_claimed_under_the_present_one(docket: Docket, monkeypatch: pytest.MonkeyPatch):
-    stage, delivery = Stage(docket), docket.store.delivery
+    stage, delivery = Stage(docket), docket.store.shard_of("k").delivery
     former, pending = stage.crew.instance, delivery.pending
     await docket.add(task, key="k")()
     await fetch(docket, former)
@@ -364,7 +365,7 @@ async def test_an_entry_that_comes_twice_is_run_once(docket: Docket):
     await eventually(lambda: stage.begun == ["k"])
 
     assert len(stage.runs) == 1
-    assert all(isinstance(answer, Claimed) for answer in await docket.store.lifecycle.claim(stage.crew.instance, found))
+    assert all(isinstance(answer, Claimed) for answer in await docket.store.shard_of("k").lifecycle.claim(stage.crew.instance, found))
     await stage.end()
 
 
@@ -380,12 +381,12 @@ class TestAGroupThatIsGone:
             await go.wait()
             return name
 
-        running = await docket.add(slow)("running")
+        running = await docket.add(slow, key=together(docket.store, "running")[0])("running")
         async with at_work(docket, concurrency=2, reconnection_delay=lasts(50)):
             await eventually(lambda: begun == ["running"])
 
-            assert redis_server.client().xgroup_destroy(docket.key("stream"), docket.worker_group_name)
-            added = await docket.add(slow)("added")
+            assert redis_server.client().xgroup_destroy(docket.store.keys.of("k").stream, docket.worker_group_name)
+            added = await docket.add(slow, key="k")("added")
             await eventually(lambda: len(begun) == 2)
             go.set()
 
@@ -412,12 +413,12 @@ class TestAGroupThatIsGone:
             return 5
 
         async with at_work(docket) as worker:
-            await eventually(lambda: worker._intake is not None and worker._intake._reading is not None)
-            client = redis_server.client()
-            client.delete(docket.key("stream"))
-            client.set(docket.key("stream"), "no stream", px=60000)
+            await eventually(lambda: is_reading(worker))
+            client, stream = redis_server.client(), docket.store.keys.of("k").stream
+            client.delete(stream)
+            client.set(stream, "no stream", px=60000)
             await eventually(lambda: "Reading new work failed and will be tried again" in caplog.text)
-            client.delete(docket.key("stream"))
+            client.delete(stream)
 
-            asked = await docket.add(five)()
+            asked = await docket.add(five, key="k")()
             assert await asked.get_result(timeout=SOON) == 5

@@ -24,9 +24,10 @@ from docket._worker._runs import Runs
 from docket.errors import RedisUnavailable
 from docket.testing import MovableClock
 from tests._proxy import Proxy
+from tests._shards import only_shard
 from tests._waiting import eventually
 from tests.worker._elsewhere import worker_elsewhere
-from tests.worker._hands import SOON, at_work, crew_of, dead_worker, lasts, record
+from tests.worker._hands import SOON, at_work, crew_of, dead_worker, expiry, lasts, record
 
 LEASE = lasts(400)
 
@@ -43,12 +44,6 @@ def nervous(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def block(until: threading.Event) -> None:
     assert until.wait(20)
-
-
-async def expiry(docket: Docket, instance: str) -> float:
-    """When the lease of an instance lapses; 0 when it has none."""
-    async with docket.redis() as redis:
-        return float(await redis.execute_command("ZSCORE", docket.key("leases"), instance) or 0)
 
 
 def threads() -> list[str]:
@@ -262,10 +257,10 @@ class TestTheThread:
             async with keeping(docket) as (_, losses):
                 clock.advance(days=3)
                 time.sleep(1.5 * LEASE.total_seconds())
-                assert await docket.store.delivery.lapsed(clock.now_us()) == []
+                assert await only_shard(docket.store).delivery.lapsed(clock.now_us()) == []
                 clock.advance(days=3)
                 await asyncio.sleep(LEASE.total_seconds())
-                assert await docket.store.delivery.lapsed(clock.now_us()) == []
+                assert await only_shard(docket.store).delivery.lapsed(clock.now_us()) == []
             assert losses == []
 
 

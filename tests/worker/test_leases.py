@@ -14,7 +14,7 @@ from docket._worker._leases import Leases
 from docket._worker._reclaimer import Reclaimer
 from docket._worker._runs import Running, Runs
 from tests._waiting import eventually
-from tests.worker._hands import SOON, at_work, claim, crew_of, dead_worker, lasts, record
+from tests.worker._hands import SOON, at_work, bereave, claim, crew_of, dead_worker, expiry, lasts, leased, read_all, record, take_over
 
 
 async def task() -> None: ...
@@ -48,12 +48,6 @@ class Held:
         await asyncio.sleep(0)
 
 
-async def expiry(docket: Docket, instance: str) -> float:
-    """When the lease of an instance lapses; 0 when it has none."""
-    async with docket.redis() as redis:
-        return float(await redis.execute_command("ZSCORE", docket.key("leases"), instance) or 0)
-
-
 async def test_a_lease_is_taken_out_and_renewed_four_times_in_its_length(docket: Docket):
     held = Held(docket, lasts(2000))
 
@@ -79,7 +73,7 @@ async def test_what_was_cancelled_is_learnt_with_the_renewal(docket: Docket):
     held.runs.stop_all("lost")
     await docket.cancel("b")
     await eventually(lambda: held.runs.idle)
-    assert await docket.store.delivery.reclaim(held.crew.instance, await docket.store.delivery.pending(held.crew.instance), own=True) == 0
+    assert await take_over(docket, held.crew.instance, own=True) == 0
 
 
 async def test_what_was_replaced_is_learnt_with_the_renewal(docket: Docket):
@@ -111,9 +105,8 @@ async def test_more_than_a_script_call_takes_is_renewed_in_parts(docket: Docket)
             await docket.cancel(f"{prefix}{number}")
     await held.leases.tick()
     await eventually(lambda: held.runs.idle)
-    delivery = docket.store.delivery
-    while entries := await delivery.pending(held.crew.instance):
-        await delivery.reclaim(held.crew.instance, entries, own=True)
+    while await read_all(docket):
+        await take_over(docket, held.crew.instance, own=True)
 
 
 async def test_a_lease_that_was_taken_over_is_lost_with_everything_under_it(docket: Docket, caplog: pytest.LogCaptureFixture):
@@ -122,7 +115,7 @@ async def test_a_lease_that_was_taken_over_is_lost_with_everything_under_it(dock
     await held.leases.start()
     await held.hold(docket, "a")
     await dead_worker(docket, former)  # its lease lapses here
-    taken = await docket.store.delivery.reclaim(former, await docket.store.delivery.pending(former))
+    taken = await take_over(docket, former)
     assert taken == 1
 
     await held.leases.tick()
@@ -148,7 +141,7 @@ async def test_a_worker_that_lost_its_lease_goes_by_no_other_name_before_that_ha
 
     await held.leases.start()
     await dead_worker(docket, former)
-    await docket.store.delivery.reclaim(former, [])
+    await bereave(docket, former)
     monkeypatch.setattr(docket.store.delivery, "renew", note)
 
     await held.leases.tick()
@@ -161,7 +154,7 @@ async def test_an_instance_taken_over_can_never_renew_again(docket: Docket):
     former = held.crew.instance
     await held.leases.start()
     await dead_worker(docket, former)
-    await docket.store.delivery.reclaim(former, [])
+    await bereave(docket, former)
 
     assert await docket.store.delivery.renew(former, 1_000_000, []) is None
 
@@ -210,9 +203,9 @@ async def test_a_worker_that_loses_its_lease_stops_its_bodies_and_settles_nothin
     asked = await docket.add(long, key="k")()
     async with at_work(docket, name="one", concurrency=1, redelivery_timeout=lasts(2000)):
         await eventually(lambda: begun == [0])
-        [loser] = await docket.store.delivery.leased()
+        [loser] = await leased(docket)
         await dead_worker(docket, loser)
-        assert await docket.store.delivery.reclaim(loser, await docket.store.delivery.pending(loser)) == 1
+        assert await take_over(docket, loser) == 1
 
         await eventually(lambda: stopped == [0])
         await eventually(lambda: begun == [0, 1])  # run again: it works on under another name
@@ -245,22 +238,22 @@ async def test_a_worker_without_a_free_slot_that_loses_its_lease_fetches_no_more
     async with at_work(docket, name="one", concurrency=1, redelivery_timeout=lasts(1000)):
         await began.wait()
         await docket.add_many(docket.call(quick, key=f"quick {number}")(number) for number in range(20))
-        [loser] = await docket.store.delivery.leased()
+        [loser] = await leased(docket)
         await dead_worker(docket, loser)
-        await docket.store.delivery.reclaim(loser, [])
+        await bereave(docket, loser)
 
         async def has_a_new_lease() -> bool:
-            return bool(await docket.store.delivery.leased() - {loser})
+            return bool(await leased(docket) - {loser})
 
         await eventually(has_a_new_lease)
-        [instance] = await docket.store.delivery.leased()
+        [instance] = await leased(docket)
         since = await expiry(docket, instance)
 
         async def has_renewed_it() -> bool:
             return await expiry(docket, instance) > since
 
         await eventually(has_renewed_it)
-        fetched, ran_before = await docket.store.delivery.pending(instance), list(ran)
+        fetched, ran_before = (await read_all(docket)).get(instance, []), list(ran)
         end.set()
         await eventually(lambda: len(ran) == 20)
 

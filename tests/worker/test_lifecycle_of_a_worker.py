@@ -18,7 +18,7 @@ from docket import Depends, Docket, ExecutionState, Perpetual, Retry, TaskKey, T
 from docket.dependencies import Dependency
 from docket.errors import InvalidOption, InvalidWorkerDependency, NotEntered
 from tests._waiting import eventually
-from tests.worker._hands import SOON, at_work, claim, dead_worker, lasts, record
+from tests.worker._hands import SOON, at_work, claim, dead_worker, lasts, leased, record
 
 HOUR = timedelta(hours=1)
 
@@ -253,7 +253,7 @@ class TestTwoOfOneName:
         async with at_work(docket, name="twin", concurrency=1), at_work(docket, name="twin", concurrency=1):
             asked = [await docket.add(held, key=key)() for key in "abc"]
             await eventually(lambda: len(begun) == 2)
-            assert len(await docket.store.delivery.leased()) == 2
+            assert len(await leased(docket)) == 2
             assert {announced.name for announced in await docket.store.workers.live(since_us=0)} == {"twin"}
             assert [(await record(docket, key)).worker for key in begun] == ["twin", "twin"]
 
@@ -361,4 +361,4 @@ async def test_what_is_wrong_with_its_start_is_raised(docket: Docket):
     async with Worker(docket) as worker:
         with pytest.raises(TypeError, match="needy"):
             await worker.run_until_finished()
-    assert await docket.store.delivery.leased() == set()
+    assert await leased(docket) == set()

@@ -54,6 +54,8 @@ others = st.lists(
 class Scenario:
     """A task under a limit, and what it saw."""
 
+    shards: int | None = None
+
     def __init__(self, most: int, per_value: bool, declared: list[Dependency]) -> None:
         self.most = most
         self.at_once: Counter[int] = Counter()
@@ -85,7 +87,7 @@ class Scenario:
         return limited
 
     async def play(self, script: list[tuple[str, str, int]], workers: int) -> None:
-        async with Docket(name="limits", url=f"memory://{uuid.uuid4().hex}") as docket:
+        async with Docket(name="limits", url=f"memory://{uuid.uuid4().hex}", shards=self.shards) as docket:
             for number, (action, key, turns) in enumerate(script):
                 if number == len(script) // 2:
                     running = [asyncio.create_task(self.work(docket)) for _ in range(workers)]

@@ -13,6 +13,7 @@ import pytest
 from docket import Docket, ExecutionState
 from docket._worker import _mover
 from docket._worker._mover import FALLBACK, Mover
+from tests._shards import together
 from tests._waiting import eventually
 from tests.worker._hands import SOON, MovedClock, at_work, crew_of, ignored, lasts, record
 
@@ -24,23 +25,25 @@ async def task() -> None: ...
 
 @pytest.fixture
 async def mover(docket: Docket) -> Mover:
-    return Mover(crew_of(docket))
+    """This is the one of the shard of `k`."""
+    return Mover(crew_of(docket), docket.store.shard_of("k"))
 
 
 async def test_what_is_due_is_moved_and_the_rest_is_left(docket: Docket, mover: Mover):
-    await docket.add(task, when=lasts(20), key="soon")()
-    await docket.add(task, when=HOUR, key="later")()
+    soon, later = together(docket.store, "soon", "later")
+    await docket.add(task, when=lasts(20), key=soon)()
+    await docket.add(task, when=HOUR, key=later)()
 
     async def moved() -> bool:
         await mover.tick()
-        return (await record(docket, "soon")).state is ExecutionState.QUEUED
+        return (await record(docket, soon)).state is ExecutionState.QUEUED
 
     await eventually(moved)
 
-    assert (await record(docket, "later")).state is ExecutionState.SCHEDULED
+    assert (await record(docket, later)).state is ExecutionState.SCHEDULED
     assert await docket.store.delivery.depth() == (1, 1)
-    await docket.cancel("soon")
-    await docket.cancel("later")
+    await docket.cancel(soon)
+    await docket.cancel(later)
 
 
 async def test_it_sleeps_until_the_next_is_due(docket: Docket, mover: Mover):
@@ -76,11 +79,12 @@ async def test_while_no_messages_can_arrive_it_looks_more_often(docket: Docket, 
 
 async def test_a_crowd_is_moved_in_batches_without_a_pause(docket: Docket, mover: Mover):
     due = docket.clock.now() + lasts(500)  # all are scheduled before
-    await docket.add_many(docket.call(task, when=due, key=f"k{number}")() for number in range(250))
-    await docket.add(task, when=HOUR, key="later")()
+    later, *keys = together(docket.store, "later", *(f"k{number}" for number in range(250)))
+    await docket.add_many(docket.call(task, when=due, key=key)() for key in keys)
+    await docket.add(task, when=HOUR, key=later)()
 
     async def all_due() -> bool:
-        return len(await docket.store.delivery.due(mover._crew.server_now_us() - 30_000)) == 200
+        return len(await mover._shard.delivery.due(mover._crew.server_now_us() - 30_000)) == 200
 
     await eventually(all_due)
 
@@ -88,9 +92,8 @@ async def test_a_crowd_is_moved_in_batches_without_a_pause(docket: Docket, mover
     assert await docket.store.delivery.depth() == (200, 51)
     assert await mover.tick() > 0.0
     assert await docket.store.delivery.depth() == (250, 1)
-    await docket.cancel("later")
-    for number in range(250):
-        await docket.cancel(f"k{number}")
+    for key in (later, *keys):
+        await docket.cancel(key)
 
 
 @pytest.mark.only_server("whose clock counts")

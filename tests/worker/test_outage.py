@@ -18,7 +18,8 @@ from docket._worker._leases import Leases
 from docket._worker._runs import Running, Runs
 from tests._servers import RedisServer
 from tests._waiting import eventually
-from tests.worker._hands import SOON, at_work, claim, command, crew_of, dead_worker, fetch, lasts, record, report_of
+from tests.conftest import SHARDS
+from tests.worker._hands import SOON, Long, at_work, claim, command, crew_of, dead_worker, fetch, intake_of, is_reading, lasts, leased, record, report_of
 
 UNAVAILABLE = "Redis is unavailable, retrying in"
 QUICKLY = lasts(50)
@@ -32,29 +33,8 @@ def server(new_server: Callable[..., RedisServer]) -> RedisServer:
 
 @pytest.fixture
 async def docket(docket_name: str, server: RedisServer) -> AsyncGenerator[Docket, None]:
-    async with Docket(docket_name, server.url) as docket:
+    async with Docket(docket_name, server.url, shards=SHARDS) as docket:
         yield docket
-
-
-class Long:
-    """A task that lasts until it is let go."""
-
-    def __init__(self, docket: Docket) -> None:
-        self.begun: list[str] = []
-        self.go = asyncio.Event()
-
-        async def long(name: str) -> str:
-            self.begun.append(name)
-            await self.go.wait()
-            return name
-
-        self.task = long
-        docket.register(long)
-
-
-@pytest.fixture
-async def long(docket: Docket) -> Long:
-    return Long(docket)
 
 
 async def test_a_worker_waits_reconnects_and_goes_on(docket: Docket, server: RedisServer, long: Long, caplog: pytest.LogCaptureFixture):
@@ -250,11 +230,10 @@ async def test_entries_whose_read_broke_are_found_again(docket: Docket, server: 
 
     async with at_work(docket, reconnection_delay=QUICKLY) as worker:
         await eventually(worker.is_claiming)
-        await eventually(lambda: worker._intake is not None and worker._intake._reading is not None)
-        [instance] = await docket.store.delivery.leased()
+        await eventually(lambda: is_reading(worker))
+        [instance] = await leased(docket)
         assert worker._intake is not None
-        reading, worker._intake._runs._reserved = worker._intake._reading, 10  # so that it does not read for a moment
-        assert reading is not None
+        worker._intake._runs._reserved = 10  # so that it does not read for a moment
         worker._intake.interrupt()
         asked = await docket.add(five)()
         await fetch(docket, instance)  # the reply that the worker never gets
@@ -275,7 +254,7 @@ async def test_a_claim_that_is_no_longer_wanted_is_not_tried_for_ever(docket: Do
 
     asked = await docket.add(five, key="k")()
     crew, runs = crew_of(docket), Runs(10, perform)
-    intake = Intake(crew, runs, report_of(crew), None)
+    intake = intake_of(crew, runs)
     await Leases(crew, runs, intake.interrupt).start()
     found = await fetch(docket, crew.instance)
     runs.reserve(1)
@@ -309,4 +288,4 @@ async def test_services_go_on_after_an_outage(docket: Docket, server: RedisServe
             return any(one.last_seen_us > back_us for one in await docket.store.workers.live(since_us=0))
 
         await eventually(beats_again)
-        assert await docket.store.delivery.leased()
+        assert await leased(docket)

@@ -75,7 +75,7 @@ async def test_one_that_cannot_be_called_without_arguments_is_an_error(docket: D
 async def test_one_that_the_server_refuses_is_an_error(docket: Docket):
     docket.register(beat)
     async with docket.redis() as redis:
-        await redis.execute_command("SET", docket.key("runs:beat"), "not a hash", "PX", "60000")
+        await redis.execute_command("SET", docket.store.keys.run("beat"), "not a hash", "PX", "60000")
 
     with pytest.raises(ServerError, match="WRONGTYPE"):
         await Perpetuals(crew_of(docket)).tick()

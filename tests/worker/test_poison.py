@@ -18,10 +18,11 @@ from docket import Docket, MaxDeliveries, Retry, Worker
 from docket._store.records import Claimed, RunId
 from docket._worker._runs import Running, Runs
 from docket.errors import DeliveriesExhausted, ExecutionCancelled, InvalidOption, ResultTimeout
+from docket.execution import Execution
 from docket.states import ExecutionState
 from tests._servers import RedisServer
 from tests._waiting import eventually
-from tests.worker._hands import at_work, claim, dead_worker, lasts, record
+from tests.worker._hands import at_work, claim, dead_worker, fetch, lasts, record, take_over
 
 DEAD = "dead~1"
 
@@ -38,10 +39,10 @@ async def killed(docket: Docket, *, alone: bool, times: int = 1) -> None:
 
 async def bury(docket: Docket) -> None:
     """Another worker takes back what the dead one had."""
-    delivery = docket.store.delivery
-    entries = await delivery.pending(DEAD)
-    assert await delivery.reclaim(DEAD, entries) == len(entries)
-    await delivery.reclaim(DEAD, [])
+    for shard in docket.store.shards:
+        entries = await shard.delivery.pending(DEAD)
+        assert await shard.delivery.reclaim(DEAD, entries) == len(entries)
+        await shard.delivery.reclaim(DEAD, [])
 
 
 async def fine() -> str:
@@ -150,14 +151,13 @@ async def test_a_suspect_runs_alone(docket: Docket):
 
     await docket.add(suspect, key="suspect")()
     await killed(docket, alone=False)
-    entries = await docket.store.delivery.read(reader := docket.store.delivery.reader(), "aside~1", 10, 1)
-    await reader.aclose()
+    await fetch(docket, "aside~1")
     await docket.add(slow, key="slow")()
-    async with at_work(docket):
+    async with at_work(docket) as worker:
         await started.wait()
-        await docket.store.delivery.reclaim("aside~1", entries, own=True)  # the suspect comes while another task runs
+        await take_over(docket, "aside~1", own=True)  # the suspect comes while another task runs
         later = await docket.add(slow, key="later")()
-        await asyncio.sleep(0.05)
+        await eventually(lambda: worker._intake is not None and worker._intake._runs.has_suspects)
         assert beside == []
         finish.set()
         await later.get_result()
@@ -376,21 +376,19 @@ async def test_a_suspect_that_was_taken_from_its_worker_is_not_called(docket: Do
     lifecycle = docket.store.lifecycle
     real = lifecycle.suspect
     asked = 0
+    replacements: list[Execution[str]] = []
 
     async def overtaken(run: Any) -> bool:
         nonlocal asked
         asked += 1
         if asked > 1:
             return await real(run)
-        await docket.replace(fine, timedelta(0), execution.key)()
+        replacements.append(await docket.replace(fine, timedelta(0), execution.key)())
         return await real(run)
 
     monkeypatch.setattr(lifecycle, "suspect", overtaken)
     async with at_work(docket):
-        replacement = await docket.get_execution(execution.key)
-        await eventually(lambda: asked == 1)
-        replacement = await docket.get_execution(execution.key)
-        assert replacement is not None
-        assert await replacement.get_result() == "fine"
+        await eventually(lambda: replacements)
+        assert await replacements[0].get_result() == "fine"
 
     assert calls == 0

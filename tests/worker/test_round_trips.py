@@ -30,6 +30,7 @@ def start_over(server: RedisServer) -> None:
 async def noop() -> None: ...
 
 
+@pytest.mark.only_undivided("each shard is read and asked apart")
 @pytest.mark.parametrize(("concurrency", "most"), [(10, 0.8), (32, 0.3), (100, 0.12)])
 async def test_round_trips_per_task(docket: Docket, redis_server: RedisServer, concurrency: int, most: float):
     await docket.add_many(docket.call(noop)() for _ in range(TASKS))
@@ -43,6 +44,7 @@ async def test_round_trips_per_task(docket: Docket, redis_server: RedisServer, c
     assert counted.get("eval", 0) == 0
 
 
+@pytest.mark.only_undivided("there is a call for each shard")
 async def test_adding_many_takes_one_script_call_for_two_hundred(docket: Docket, redis_server: RedisServer):
     start_over(redis_server)
 

@@ -37,7 +37,7 @@ from docket.dependencies import Dependency
 from docket.errors import ExecutionCancelled, ExecutionSuperseded, InvalidOption, NotSerializable
 from docket.execution import ExecutionProgress
 from tests._waiting import eventually
-from tests.worker._hands import SOON, MovedClock, at_work, claim, lasts, record
+from tests.worker._hands import SOON, MovedClock, at_work, claim, lasts, record, take_over
 
 HOUR = timedelta(hours=1)
 CANCELLED, COMPLETED, FAILED = ExecutionState.CANCELLED, ExecutionState.COMPLETED, ExecutionState.FAILED
@@ -449,7 +449,7 @@ class TestBadInput:
 
         bad = await docket.add(task, key="bad")(1)
         async with docket.redis() as redis:
-            await redis.execute_command("HSET", docket.key("runs:bad"), "payload", "no pickle")
+            await redis.execute_command("HSET", docket.store.keys.run("bad"), "payload", "no pickle")
         good = await docket.add(task)(2)
 
         await worker.run_until_finished()
@@ -469,7 +469,7 @@ class TestBadInput:
 
         async with docket.redis() as redis:
             await docket.add(task, key="gone")()
-            await redis.execute_command("DEL", docket.key("runs:gone"))
+            await redis.execute_command("DEL", docket.store.keys.run("gone"))
         await docket.add(task, key="cancelled")()
         await docket.cancel("cancelled")
         asked = await docket.add(task)()
@@ -487,8 +487,8 @@ class TestBadInput:
 
         async with docket.redis() as redis:
             await docket.add(task, key="broken")()
-            await redis.execute_command("DEL", docket.key("runs:broken"))
-            await redis.execute_command("SET", docket.key("runs:broken"), "not a hash", "PX", "60000")
+            await redis.execute_command("DEL", docket.store.keys.run("broken"))
+            await redis.execute_command("SET", docket.store.keys.run("broken"), "not a hash", "PX", "60000")
         asked = await docket.add(task)()
 
         await worker.run_until_finished()
@@ -699,8 +699,8 @@ async def has_ended(docket: Docket, key: str) -> bool:
 async def test_settling_that_is_refused_is_logged_and_the_worker_goes_on(docket: Docket, worker: Worker, caplog: pytest.LogCaptureFixture):
     async def breaks_its_record(run: Execution[Any] = CurrentExecution()) -> None:
         async with docket.redis() as redis:
-            await redis.execute_command("DEL", docket.key("runs:k"))
-            await redis.execute_command("SET", docket.key("runs:k"), "not a hash", "PX", "60000")
+            await redis.execute_command("DEL", docket.store.keys.run("k"))
+            await redis.execute_command("SET", docket.store.keys.run("k"), "not a hash", "PX", "60000")
 
     async def after() -> int:
         return 1
@@ -747,5 +747,5 @@ async def test_progress_from_a_run_is_fenced(docket: Docket):
 
     assert (mine.current, others.current) == (5, None)
     await docket.cancel("k")
-    await docket.store.delivery.reclaim("one~1", await docket.store.delivery.pending("one~1"))
+    await take_over(docket, "one~1")
     assert cast("Any", mine).key == "k"

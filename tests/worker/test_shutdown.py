@@ -24,32 +24,16 @@ from docket.dependencies import FailureHandler, TaskOutcome
 from tests._proxy import running_proxy
 from tests._servers import RedisServer
 from tests._waiting import eventually
-from tests.worker._hands import SOON, at_work, claim, lasts, read_all, record
+from tests.worker._hands import SOON, Long, at_work, claim, lasts, leased, read_all, record, take_over
 
 AT_ONCE = timedelta()
 
 
-class Long:
-    """A task that lasts until it is let go."""
-
-    def __init__(self, docket: Docket) -> None:
-        self.begun: list[int] = []
-        self.go = asyncio.Event()
-        self.ended: list[int] = []
-
-        async def long(number: int) -> int:
-            self.begun.append(number)
-            await self.go.wait()
-            self.ended.append(number)
-            return number
-
-        self.task = long
-        docket.register(long)
-
-
-@pytest.fixture
-async def long(docket: Docket) -> Long:
-    return Long(docket)
+async def stop(worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
+    """This stops a worker, and returns once it has told what goes on to stop."""
+    with caplog.at_level(logging.INFO, "docket.worker"):
+        worker.stop()
+        await eventually(lambda: "Cancelling running task" in caplog.text)
 
 
 async def test_one_that_is_cancelled_stops_fetching_and_what_runs_is_finished_as_it_is_left(docket: Docket, long: Long, caplog: pytest.LogCaptureFixture):
@@ -138,7 +122,7 @@ async def test_a_run_cancelled_before_it_began_leaves_nothing_behind(docket: Doc
         with contextlib.suppress(asyncio.CancelledError):
             await running
 
-    assert await docket.store.delivery.leased() == set()
+    assert await leased(docket) == set()
 
 
 async def test_a_run_after_a_cancelled_one_waits_for_what_that_left(docket: Docket, long: Long):
@@ -264,7 +248,7 @@ async def test_a_worker_says_goodbye(docket: Docket):
     async with Worker(docket) as worker:
         await worker.run_until_finished()
 
-        assert await docket.store.delivery.leased() == set()
+        assert await leased(docket) == set()
         assert await docket.store.workers.live(since_us=0) == []
 
 
@@ -360,7 +344,7 @@ class TestHandingBack:
             assert (await record(docket, "k")).state is ExecutionState.RUNNING
 
         assert (await record(docket, "k")).state is ExecutionState.QUEUED
-        assert await docket.store.delivery.leased() == set()
+        assert await leased(docket) == set()
         await docket.cancel("k")
 
     async def test_whoever_is_cancelled_while_leaving_leaves_it_no_time(self, docket: Docket, long: Long):
@@ -499,7 +483,7 @@ class TestHandingBack:
         assert (await record(docket, snoozed.key)).state is ExecutionState.SCHEDULED
         await docket.cancel(snoozed.key)
 
-    async def test_what_has_ended_and_is_only_to_be_settled_is_settled(self, docket: Docket):
+    async def test_what_has_ended_and_is_only_to_be_settled_is_settled(self, docket: Docket, long: Long, caplog: pytest.LogCaptureFixture):
         deciding, go = asyncio.Event(), asyncio.Event()
 
         class Slow(FailureHandler):
@@ -515,15 +499,17 @@ class TestHandingBack:
         async with Worker(docket, grace_period=AT_ONCE) as worker:
             running = asyncio.create_task(worker.run_forever())
             await deciding.wait()
-            worker.stop()
-            await asyncio.sleep(0.02)
+            await docket.add(long.task, key="long")(1)
+            await eventually(lambda: long.begun == [1])
+            await stop(worker, caplog)  # the other, and with it all
             go.set()
             await running
 
         with pytest.raises(ValueError, match="honestly"):
             await asked.get_result(timeout=lasts(1000))
+        await docket.cancel("long")
 
-    async def test_what_has_not_begun_does_not_begin(self, docket: Docket, monkeypatch: pytest.MonkeyPatch):
+    async def test_what_has_not_begun_does_not_begin(self, docket: Docket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
         begun: list[str] = []
         admitting, go = asyncio.Event(), asyncio.Event()
         admit = docket.store.limits.admit
@@ -541,8 +527,7 @@ class TestHandingBack:
         async with Worker(docket, grace_period=AT_ONCE) as worker:
             running = asyncio.create_task(worker.run_forever())
             await admitting.wait()
-            worker.stop()
-            await asyncio.sleep(0.02)
+            await stop(worker, caplog)
             go.set()
             await running
 
@@ -609,7 +594,7 @@ class TestAbandoning:
         [again] = await claim(docket, "another~1")
         assert (again.attempt, again.crashes) == (1, 0)
         await docket.cancel("k")
-        await docket.store.delivery.reclaim("another~1", await docket.store.delivery.pending("another~1"), own=True)
+        await take_over(docket, "another~1", own=True)
 
     async def test_a_thread_that_ends_within_the_time_to_close_has_finished(self, docket: Docket):
         begun, go = threading.Event(), threading.Event()

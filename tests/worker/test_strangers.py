@@ -94,7 +94,7 @@ async def test_they_keep_their_due_time_and_wait_before_they_are_claimed_again(d
 
     waiting = await record(docket, "k")
     async with docket.redis() as redis:
-        again = int(float(await redis.execute_command("ZSCORE", docket.key("queue"), "k")))
+        again = int(float(await redis.execute_command("ZSCORE", docket.store.keys.of("k").queue, "k")))
     assert waiting.when_us == to_us(asked.when)
     assert 200_000 < again - waiting.when_us < 10_000_000
     await docket.cancel("k")

@@ -15,15 +15,15 @@ import pytest
 
 from docket import ConcurrencyLimit, Disposition, Docket, Execution, ExecutionCancelled, ExecutionState, Perpetual, Worker
 from docket._store.strikes import Loaded
-from docket._worker._intake import Intake
 from docket._worker._leases import Leases
 from docket._worker._perpetuals import Perpetuals
 from docket._worker._runs import Running, Runs
 from docket.errors import RedisUnavailable
 from tests._proxy import Proxy
 from tests._servers import RedisServer
+from tests._shards import together
 from tests._waiting import eventually
-from tests.worker._hands import SOON, at_work, crew_of, fetch, lasts, record, report_of
+from tests.worker._hands import SOON, at_work, crew_of, fetch, intake_of, lasts, record, take_over
 
 
 def unheard(message: bytes | None = None) -> None:
@@ -68,16 +68,21 @@ async def struck(execution: Execution[Any]) -> None:
 
 async def test_what_was_fetched_before_a_strike_and_claimed_after_it_is_not_run(deaf: Job, operator: Docket, monkeypatch: pytest.MonkeyPatch):
     docket = deaf.docket
-    claim = docket.store.lifecycle.claim
+    lifecycle = docket.store.shard_of("k").lifecycle
+    claim = lifecycle.claim
+
+    striking = asyncio.Lock()
 
     async def claim_after_the_strike(*args: Any, **options: Any) -> Any:
-        if not operator.strike_list.in_effect:
-            assert await operator.strike("job", "number", ">", 1)
-        assert not docket.strike_list.in_effect  # it has heard of nothing
+        async with striking:
+            if not operator.strike_list.in_effect:
+                assert await operator.strike("job", "number", ">", 1)
+                assert not docket.strike_list.in_effect  # it has heard of nothing
         return await claim(*args, **options)
 
-    executions = await docket.add_many(docket.call(deaf.task)(number) for number in range(4))
-    monkeypatch.setattr(docket.store.lifecycle, "claim", claim_after_the_strike)
+    keys = together(docket.store, *"abcd")
+    executions = await docket.add_many(docket.call(deaf.task, key=key)(number) for number, key in enumerate(keys))
+    monkeypatch.setattr(lifecycle, "claim", claim_after_the_strike)
     async with Worker(docket, concurrency=10) as worker:
         await worker.run_until_finished()
 
@@ -215,7 +220,7 @@ async def test_told_to_stop_meanwhile_it_gives_back_what_it_claimed(
     execution = await operator.add("job", key="k")(number=5)
     await operator.strike("job")
     crew, runs = crew_of(deaf.docket), Runs(10, perform)
-    intake = Intake(crew, runs, report_of(crew), None)
+    intake = intake_of(crew, runs)
     await crew.store.delivery.ensure_group()
     await Leases(crew, runs, intake.interrupt).start()
     monkeypatch.setattr(deaf.docket.store.strikes, "load", away)
@@ -248,7 +253,7 @@ async def test_a_lease_that_was_lost_while_it_waited_has_nothing_run(deaf: Job, 
     await operator.add("job", key="k")(number=5)
     await operator.strike("job")
     crew, runs = crew_of(deaf.docket), Runs(10, perform)
-    former, intake = crew.instance, Intake(crew, runs, report_of(crew), None)
+    former, intake = crew.instance, intake_of(crew, runs)
     found = await fetch(deaf.docket, former)
     runs.reserve(1)
     monkeypatch.setattr(deaf.docket.store.strikes, "load", slow)
@@ -257,7 +262,7 @@ async def test_a_lease_that_was_lost_while_it_waited_has_nothing_run(deaf: Job, 
 
     assert begun == []
     await operator.cancel("k")
-    await deaf.docket.store.delivery.reclaim(former, await deaf.docket.store.delivery.pending(former))
+    await take_over(deaf.docket, former)
 
 
 # The run that is struck

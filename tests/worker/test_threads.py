@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
+import anyio
 import anyio.from_thread
 import pytest
 
@@ -92,8 +93,9 @@ class TestCalls:
 
         assert isinstance(raised.value, error) or isinstance(raised.value.__cause__, error)
 
-    async def test_what_waits_for_a_free_thread_can_be_cancelled(self):
-        threads = Threads(1)
+    @pytest.mark.parametrize("counts", [True, False])
+    async def test_what_waits_for_a_free_thread_can_be_cancelled_and_has_no_end_that_could_count(self, counts: bool):
+        slots = anyio.CapacityLimiter(1)
         begun, finish = threading.Event(), threading.Event()
         ran: list[str] = []
 
@@ -101,10 +103,10 @@ class TestCalls:
             begun.set()
             assert finish.wait(20)
 
-        working = asyncio.create_task(threads.thread(owner, {}).call(work))
+        working = asyncio.create_task(Thread(slots, owner, {}).call(work))
         await eventually(begun.is_set)
-        waiting = asyncio.create_task(threads.thread(owner, {}).call(ran.append, "ran"))
-        await asyncio.sleep(0.01)
+        waiting = asyncio.create_task(Thread(slots, owner, {}).call_out(lambda: counts, ran.append, "ran"))
+        await eventually(lambda: slots.statistics().tasks_waiting)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
@@ -143,9 +145,10 @@ class TestCalls:
 
         working = asyncio.create_task(thread.call(work))
         await eventually(begun.is_set)
-        for _ in range(2):
-            working.cancel()
-            await asyncio.sleep(0.01)
+        working.cancel()
+        await eventually(lambda: caplog.records)
+        working.cancel()
+        await asyncio.wait([working], timeout=0.05)
         assert not working.done()
         finish.set()
         with pytest.raises(asyncio.CancelledError):
@@ -155,7 +158,7 @@ class TestCalls:
         assert [record.getMessage() for record in caplog.records] == ["a test was told to stop, and a thread cannot be stopped: its slot is held until it ends"]
 
     @pytest.mark.parametrize("counts", [True, False])
-    async def test_the_end_of_what_was_told_to_stop_counts_where_that_is_said(self, thread: Thread, counts: bool):
+    async def test_the_end_of_what_was_told_to_stop_counts_where_that_is_said(self, thread: Thread, counts: bool, caplog: pytest.LogCaptureFixture):
         begun, finish = threading.Event(), threading.Event()
 
         def work() -> str:
@@ -166,24 +169,11 @@ class TestCalls:
         working = asyncio.create_task(thread.call_out(lambda: counts, work))
         await eventually(begun.is_set)
         working.cancel()
-        await asyncio.sleep(0.01)
+        await eventually(lambda: caplog.records)  # that it was told
         finish.set()
         ending = (await asyncio.gather(working, return_exceptions=True))[0]
 
         assert ending == "whole" if counts else isinstance(ending, asyncio.CancelledError)
-
-    async def test_what_never_began_has_no_end_that_could_count(self):
-        threads = Threads(1)
-        finish = threading.Event()
-        working = asyncio.create_task(threads.thread(owner, {}).call(finish.wait, 20))
-        await asyncio.sleep(0.01)
-        waiting = asyncio.create_task(threads.thread(owner, {}).call_out(lambda: True, here))
-        await asyncio.sleep(0.01)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        finish.set()
-        await working
 
     async def test_what_a_function_sets_is_seen_by_the_loop_and_by_the_next_one(self, thread: Thread):
         def set_to(value: str) -> None:

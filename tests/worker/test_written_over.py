@@ -13,6 +13,7 @@ import pytest
 from docket import Docket, ExecutionState, Worker
 from docket._instructions import Strike
 from docket.errors import ServerError
+from tests._shards import together
 from tests._waiting import eventually
 
 LATER = timedelta(hours=1)
@@ -52,7 +53,7 @@ async def test_a_record_that_was_written_over_stops_no_worker(docket: Docket, wo
         return "done"
 
     await job.schedule("k", key="k")
-    behind = await job.schedule("behind", key="behind")
+    behind = await job.schedule("behind", key=behind_it(docket))
     await call(docket, "HSET", docket.store.keys.run("k"), name, value)
 
     async with running(worker):
@@ -64,7 +65,13 @@ async def test_a_record_that_was_written_over_stops_no_worker(docket: Docket, wo
 
 
 async def is_off_the_road(docket: Docket) -> bool:
-    return await call(docket, "XLEN", docket.store.keys.stream) == 0
+    return await docket.store.delivery.depth() == (0, 0)
+
+
+def behind_it(docket: Docket) -> str:
+    """This is the key of a run that stands behind the one of `k`."""
+    [key] = together(docket.store, "behind")
+    return key
 
 
 async def test_a_record_without_a_due_time_is_run_all_the_same(docket: Docket, worker: Worker):
@@ -100,8 +107,8 @@ async def test_an_entry_of_the_stream_that_is_none_is_passed_over(docket: Docket
     async def job() -> str:
         return "done"
 
-    await call(docket, "XADD", docket.store.keys.stream, "*", *fields)
-    behind = await job.schedule()
+    await call(docket, "XADD", docket.store.keys.of("k").stream, "*", *fields)
+    behind = await job.schedule(key=behind_it(docket))
 
     async with running(worker):
         assert await behind.get_result() == "done"
@@ -114,12 +121,13 @@ async def test_an_entry_of_the_schedule_that_is_none_keeps_nothing_from_becoming
     async def job() -> str:
         return "done"
 
-    await call(docket, "ZADD", docket.store.keys.queue, score, member)
+    queue = docket.store.keys.of("k").queue
+    await call(docket, "ZADD", queue, score, member)
 
     async with running(worker):
-        behind = await job.schedule(when=timedelta(milliseconds=20))
+        behind = await job.schedule(when=timedelta(milliseconds=20), key=behind_it(docket))
         assert await behind.get_result() == "done"
-        left = await call(docket, "ZRANGE", docket.store.keys.queue, 0, -1)
+        left = await call(docket, "ZRANGE", queue, 0, -1)
         assert left == ([member] if score in {"inf", "1e300"} else [])
 
 
@@ -132,8 +140,8 @@ async def test_a_wake_up_for_no_moment_stops_no_mover(docket: Docket, worker: Wo
 
     async with running(worker):
         await (await job.schedule()).get_result()  # now it listens
-        assert await call(docket, "PUBLISH", docket.store.keys.wake, moment) == 1
-        assert await (await job.schedule(when=timedelta(milliseconds=20))).get_result() == "done"
+        assert await call(docket, "PUBLISH", docket.store.keys.of("k").wake, moment) == 1
+        assert await (await job.schedule(when=timedelta(milliseconds=20), key=behind_it(docket))).get_result() == "done"
 
 
 @pytest.mark.parametrize("version", [b"", b"x", LONG, b"inf"])
@@ -142,7 +150,8 @@ async def test_a_version_of_the_strikes_that_is_none_counts_as_the_first(docket:
     async def job() -> str:
         return "done"
 
-    await call(docket, "HSET", docket.store.keys.meta, "strikes", version)
+    for keys in {docket.store.keys, docket.store.keys.of("k")}:
+        await call(docket, "HSET", keys.meta, "strikes", version)
 
     async with running(worker):
         assert await (await job.schedule()).get_result() == "done"

@@ -5,6 +5,13 @@ local function publish(channel, message)
   published[#published + 1] = message
 end
 
+-- Tells of one key, on its state channel.
+local function publish_of(key, message)
+  publish(ARGV[2] .. key, message)
+end
+
+local publish_mark = publish
+
 -- Readers look again when a script has published something: for entries that come without an event.
 local function rouse_readers()
   publish('', '')

@@ -28,7 +28,7 @@ end
 -- its lengths, so that one concatenation makes the whole: this is on the road of every task, three times.
 -- superseded: '1' where another run took its place; '2' where it was to follow another and was dropped, '3' where it was to follow and was cancelled; else ''.
 local function tell(key, generation, state, when, worker, started_at, completed_at, error, superseded)
-  publish(ARGV[2] .. key, 's ' .. generation .. ' ' .. state .. ' ' .. when .. ' ' .. started_at .. ' ' .. completed_at .. ' ' .. superseded
+  publish_of(key, 's ' .. generation .. ' ' .. state .. ' ' .. when .. ' ' .. started_at .. ' ' .. completed_at .. ' ' .. superseded
     .. ' ' .. #key .. ' ' .. #worker .. '\n' .. key .. worker .. error)
 end
 

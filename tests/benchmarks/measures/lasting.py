@@ -88,7 +88,8 @@ async def measure(settings: Settings) -> Report:
             took = time.perf_counter() - began
             await _forgotten(probe)
             after, keys = await probe.used_memory(), await probe.keys()
-            entries, consumers = await docket.store.backend.call("XLEN", docket.key("stream")), await docket.store.delivery.consumers()
+            [shard] = docket.store.shards
+            entries, consumers = await shard.backend.call("XLEN", shard.keys.stream), await shard.delivery.consumers()
     settled = looks[len(looks) // WARM_UP_SHARE]
     return Report(
         {

@@ -10,7 +10,7 @@ from typing_extensions import Self
 
 
 class _Connection(Protocol):
-    async def execute_command(self, *arguments: str | int) -> object: ...
+    async def execute_command(self, *arguments: str | int | bytes) -> object: ...
 
     async def aclose(self) -> None: ...
 
@@ -36,6 +36,19 @@ class Probe:
     async def used_memory(self) -> int:
         """This returns the bytes the server says it uses."""
         return cast("int", (await self._info("memory"))["used_memory"])
+
+    async def processor_seconds(self) -> float:
+        """This returns what the server process has used so far."""
+        info = await self._info("cpu")
+        return float(cast("float", info["used_cpu_user"])) + float(cast("float", info["used_cpu_sys"]))
+
+    async def completed(self) -> dict[str, int]:
+        """This returns how many runs of docket have been completed, by the prefix of their keys: those of a docket, or of one of its shards."""
+        found: dict[str, int] = {}
+        for key in cast("list[bytes]", await self._connection.execute_command("KEYS", "*}:meta")):
+            completed = cast("bytes | None", await self._connection.execute_command("HGET", key, "completed"))
+            found[key.decode(errors="replace")] = int(completed or 0)
+        return found
 
     async def keys(self) -> list[str]:
         """This returns the names of the first thousand keys or so, those whose time is over left out."""
