@@ -18,7 +18,7 @@ from redis.exceptions import MovedError
 from docket._redis.connector import Connector
 from docket._redis.errors import unavailable
 from docket._redis.wire import backoff, drop
-from docket.errors import DocketError, ServerError
+from docket.errors import DocketError, RedisUnavailable, ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,6 +37,9 @@ LOOK = 1.0
 
 ANSWER = 1.0
 """Seconds that a sentinel, or a node of the cluster, has for an answer before the next one is asked."""
+
+SLOW_ANSWER = 4.0
+"""Seconds that each of them has when nobody answered in time, and some were slow: over TLS, or on a busy machine, connecting takes its time."""
 
 SETTLING = 3.0
 """Seconds after a server's word on where else to look in which other nodes may not have heard of it, so that they are not asked."""
@@ -113,10 +116,25 @@ class _Asked(ABC):
         self._line: tuple[Host, AbstractConnection] | None = None
         """The connection to whom was asked last."""
         self._asking = anyio.Lock()
+        self._patience = ANSWER
+        """Seconds for an answer."""
 
     async def find(self) -> Mapping[str, Any]:
-        host, port = self._found = await self._look()
+        host, port = self._found = await self._look_twice()
         return {"host": host, "port": port}
+
+    async def _look_twice(self) -> Host:
+        """Asks everybody again, with more patience, where nobody answered because some were slow."""
+        try:
+            return await self._look()
+        except RedisUnavailable as exc:
+            if not isinstance(exc.__cause__, TimeoutError):
+                raise
+        self._patience = SLOW_ANSWER
+        try:
+            return await self._look()
+        finally:
+            self._patience = ANSWER
 
     def doubt(self) -> None:
         if self._line is not None:
@@ -157,14 +175,16 @@ class _Asked(ABC):
                     continue
                 if found is not None:
                     return found
-        raise failures[0] if len(failures) == len(self._hosts) else unavailable(self._shown, self._nobody())
+        if len(failures) < len(self._hosts):
+            raise unavailable(self._shown, self._nobody())
+        raise next((each for each in failures if isinstance(each.__cause__, TimeoutError)), failures[0])
 
     async def _tell(self, host: Host, *command: Any) -> Any:
         if self._line is None or self._line[0] != host:
             await self._hang_up()
-            self._line = host, await self._connector.connect({"host": host[0], "port": host[1]}, ANSWER)
+            self._line = host, await self._connector.connect({"host": host[0], "port": host[1]}, self._patience)
         try:
-            return await self._connector.ask(self._line[1], *command, timeout=ANSWER)
+            return await self._connector.ask(self._line[1], *command, timeout=self._patience)
         except BaseException:  # cancelled, too: the answer would be taken for the next one
             with anyio.CancelScope(shield=True):
                 await self._hang_up()

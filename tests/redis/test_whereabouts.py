@@ -93,7 +93,7 @@ async def three() -> AsyncIterator[list[Oracle]]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("LOOK", 0.01), ("ANSWER", 0.2), ("SETTLING", 0.15)):
+    for name, value in (("LOOK", 0.01), ("ANSWER", 0.2), ("SLOW_ANSWER", 0.4), ("SETTLING", 0.15)):
         monkeypatch.setattr(whereabouts, name, value)
     monkeypatch.setattr(whereabouts, "backoff", lambda _failures=0: 0.01)
 
@@ -176,6 +176,24 @@ async def test_when_nobody_answers_the_first_failure_is_told(three: list[Oracle]
             each.answer = b"-ERR unknown command 'SENTINEL'\r\n"
         with pytest.raises(ServerError, match="unknown command 'SENTINEL'"):
             await where.find()
+
+
+async def test_when_all_are_slow_they_are_asked_again_with_more_patience(three: list[Oracle]):
+    async with sentinels(three) as where:
+        for each in three:
+            each.names(HERE)
+            each.silent = True
+        finding = asyncio.create_task(where.find())
+        await eventually(lambda: asked_of(three) == [1, 1, 1])
+
+        three[2].silent = False
+
+        assert await finding == {"host": "here", "port": 1}
+        assert asked_of(three) == [2, 2, 2]
+        three[2].silent = True
+        with pytest.raises(RedisUnavailable, match="cannot be reached"):
+            await where.find()
+        assert asked_of(three) == [4, 4, 4]
 
 
 async def test_whose_word_led_nowhere_is_asked_after_the_others(three: list[Oracle]):
