@@ -79,9 +79,10 @@ async def test_later_work_does_not_hold_up_earlier_work(docket: Docket, worker: 
     async def job(name: str) -> None:
         ran.append(name)
 
-    await job.schedule("third", when=2 * SOON)
-    await job.schedule("second", when=SOON)
-    await job.schedule("first")
+    began = now()
+    await job.schedule("third", when=began + 2 * SOON)
+    await job.schedule("second", when=began + SOON)
+    await job.schedule("first", when=began)
     await worker.run_until_finished()
 
     assert ran == ["first", "second", "third"]

@@ -517,11 +517,11 @@ async def test_a_server_that_cannot_start_is_quoted(place: Place):
     assert "bye bye" not in str(caught.value)
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_a_server_that_does_not_answer_is_said_not_to(place: Place):
+async def test_a_server_that_does_not_answer_is_said_not_to(place: Place, request: pytest.FixtureRequest):
     async with opened(place.url) as backend:
         server = await pid_of_the_server(backend)
         stop(server)
+        request.getfixturevalue("impatient")
         with pytest.raises(RedisUnavailable, match=r"the server does not answer \(after 0.2 seconds\).*Its log is .*server.log\."):
             await make_backend(place.url, clock=SYSTEM).open()
         os.kill(server, signal.SIGCONT)

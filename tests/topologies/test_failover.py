@@ -168,7 +168,7 @@ async def test_who_waits_or_listens_hears_of_what_runs_afterwards(docket: Docket
         waited_for = await docket.add(word, key="before")("a", gate=True)
         waiting = asyncio.create_task(waited_for.get_result())
         await eventually(lambda: "before" in heard)
-        assert await backend_of(docket).call("WAIT", 1, 5000) == 1
+        assert await backend_of(docket).call("WAIT", 1, 30_000) == 1
         old = home.server()
 
         await home.lose(old, how)
