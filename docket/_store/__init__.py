@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from docket._clock import Clock
-    from docket._redis.backend import OpenableBackend
+    from docket._redis.backend import Backend, OpenableBackend
     from docket._store.clearing import Clearing
     from docket._store.delivery import DeliveryStore
     from docket._store.glance import Glance
@@ -178,10 +178,22 @@ class Store:
                 f"this server is Redis {found[1].decode()}, and docket needs Redis {oldest} or newer, or any Valkey. Upgrade the server, or use another."
             )
 
+    async def _check_ground(self, home: Backend) -> None:
+        """Whoever schedules here counts generations in `meta`, so that work without it is none of ours: pydocket's, which has these very keys on a cluster."""
+        keys = self.keys
+        waiting = await asyncio.gather(home.call("XLEN", keys.stream), home.call("ZCARD", keys.queue))
+        if any(waiting) and not await home.call("HLEN", keys.meta):  # in this order, as one who schedules just now writes `meta` in the same step
+            raise LayoutMismatch(
+                f"work waits under {keys.prefix!r} that docket did not write, such as pydocket's before version 1, which has the same keys on a cluster. "
+                "Give the docket another name, and let the old workers finish, or carry the work over: see 'Migrating from pydocket'."
+            )
+
     async def _check_layout(self, shards: int | None) -> tuple[int, bool]:
         """Answers how many shards the docket has, and whether they have channels of their own; where nothing is there yet, it is begun with so many."""
         ours = LAYOUT if (shards or 1) > 1 else _UNDIVIDED
         home = self.backend.at(self.keys.prefix)
+        if not self.is_memory:
+            await self._check_ground(home)
         can = shards is not None and self.keys.own_channels and await take_own_channels([(shard.keys, shard.backend) for shard in self.shards])
         arguments = [self.keys.state(""), ours, "" if shards is None else shards, OWN_CHANNELS if can else ""]
         *found, moving, channels = await home.script("open", [self.keys.meta], arguments)

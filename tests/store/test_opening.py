@@ -32,6 +32,21 @@ async def test_a_newer_layout_is_refused_with_advice(docket_name: str, store: St
         await open_store(docket_name, url)
 
 
+@pytest.mark.parametrize("waiting", [("XADD", "stream", "*", "key", "k", "function", "f"), ("ZADD", "queue", 1, "k")], ids=lambda command: command[0])
+async def test_work_of_another_system_under_the_same_keys_is_left_alone(docket_name: str, store: Store, url: str, waiting: tuple[str, ...]):
+    """pydocket puts its keys in the same place on a cluster; a worker of ours would end that work FAILED, as it cannot decode it."""
+    command, key, *rest = waiting
+    await store.backend.call("DEL", store.keys.meta)
+    await store.backend.call(command, getattr(store.keys, key), *rest)
+
+    if store.is_memory:  # where no other program can have been
+        await (await open_store(docket_name, url)).aclose()
+    else:
+        with pytest.raises(LayoutMismatch, match="did not write.*another name"):
+            await open_store(docket_name, url)
+        assert await store.backend.call("HLEN", store.keys.meta) == 0
+
+
 async def test_an_older_or_equal_layout_is_taken(docket_name: str, store: Store, url: str):
     await store.backend.call("HSET", store.keys.meta, "layout", 0)
 
