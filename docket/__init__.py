@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         TaskLogger,
         Timeout,
     )
-    from docket.docket import Docket
+    from docket.docket import Docket, SyncClient, SyncExecution
     from docket.errors import DocketError, ExecutionCancelled, ExecutionSuperseded
     from docket.execution import Disposition, Execution, ExecutionProgress, ExecutionState, TaskCall
     from docket.strikelist import StrikeList
@@ -81,6 +81,8 @@ __all__ = [
     "Shared",
     "Snooze",
     "StrikeList",
+    "SyncClient",
+    "SyncExecution",
     "SyncTask",
     "Task",
     "TaskArgument",
@@ -126,7 +128,7 @@ _HOMES = {
         "TaskLogger",
         "Timeout",
     ),
-    "docket.docket": ("Docket",),
+    "docket.docket": ("Docket", "SyncClient", "SyncExecution"),
     "docket.errors": ("DocketError", "ExecutionCancelled", "ExecutionSuperseded"),
     "docket.execution": ("Disposition", "Execution", "ExecutionProgress", "ExecutionState", "TaskCall"),
     "docket.strikelist": ("StrikeList",),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Entry",
+    "Onlooker",
     "Witness",
     "ambient_docket",
     "clock_here",
@@ -35,6 +36,7 @@ __all__ = [
     "docket_named",
     "enter",
     "leave",
+    "onlookers",
     "remember",
     "while_waiting",
     "witness",
@@ -67,6 +69,25 @@ class Witness(Protocol):
         """This sees how a run ended, and what its key's record says then; None where another has taken its place."""
         ...
 
+
+class Onlooker(Protocol):
+    """This looks on while the workers of this process run tasks, for an error tracker. Called in the run's own task of the event loop; what it raises is logged."""
+
+    def began(self, execution: Execution) -> None:
+        """This sees a claimed run, before anything of the user's is called."""
+        ...
+
+    def failed(self, execution: Execution, exception: BaseException, became: str) -> None:
+        """This sees what a run failed of, before it is logged; and what became of it: `failed`, `discarded` or `retried`."""
+        ...
+
+    def left(self, execution: Execution) -> None:
+        """This sees that the worker is done with a run."""
+        ...
+
+
+onlookers: dict[str, Onlooker] = {}
+"""Those who look on, by name."""
 
 while_waiting: ContextVar[AbstractAsyncContextManager[None] | None] = ContextVar("while waiting", default=None)
 """What a run enters for as long as it waits for the end of another one."""
@@ -101,7 +122,7 @@ def enter(docket: Docket) -> None:
     """This notes that a docket was entered, in this context and in the process."""
     entry = Entry(docket)
     _stack.set((*(held for held in _stack.get() if held.alive), entry))
-    _process[:] = [held for held in _process if held.pid == entry.pid]  # a forked child starts with none of its parent's
+    del _process[: sum(held.pid != entry.pid for held in _process)]  # a forked child starts with none of its parent's; other threads may add theirs meanwhile
     _process.append(entry)
 
 

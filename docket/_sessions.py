@@ -17,7 +17,9 @@ import anyio
 from docket import _context
 from docket._clock import Clock
 from docket._redis import forget
+from docket._scheduling import Scheduling
 from docket._store import Store
+from docket._sync import SyncClient
 from docket._uuid7 import uuid7
 from docket.errors import NotEntered
 from docket.strikelist import StrikeList
@@ -45,13 +47,23 @@ class Session:
 
 
 class Place:
-    """This is where a docket stands: at its own URL, or apart from it, in memory, for what runs in one context."""
+    """This is where a docket stands: at its own URL; beside that, in an event loop of its client for blocking code; or apart from it, in memory, for a test.
 
-    def __init__(self, clock: Clock, strike_list: StrikeList, memory_url: str | None = None) -> None:
+    All but the first are seen by what runs in some contexts only.
+    """
+
+    def __init__(self, docket: Docket, clock: Clock, strike_list: StrikeList, memory_url: str | None = None) -> None:
         self.clock = clock
         self.strike_list = strike_list
         self.memory_url = memory_url
         self.session: Session | None = None
+        self.scheduling = Scheduling(docket)
+        self.client = SyncClient(docket)
+
+    @property
+    def is_taken(self) -> bool:
+        """This says whether somebody is in it now."""
+        return (self.session is not None and not self.session.is_abandoned) or self.client.is_open
 
 
 _apart: ContextVar[Mapping[Docket, Place]] = ContextVar("dockets that stand apart", default={})  # noqa: B039 - never changed
@@ -62,7 +74,7 @@ class Sessions:
 
     def __init__(self, docket: Docket, clock: Clock) -> None:
         self._docket = docket
-        self._place = Place(clock, StrikeList.of_docket(docket))
+        self._place = Place(docket, clock, StrikeList.of_docket(docket))
 
     @property
     def here(self) -> Place:
@@ -77,13 +89,12 @@ class Sessions:
 
     @property
     def is_under_way(self) -> bool:
-        """This says whether the docket is entered anywhere in this process, apart aside."""
-        session = self._place.session
-        return session is not None and not session.is_abandoned
+        """This says whether the docket is entered anywhere in this process, apart aside, or its client for blocking code is connected."""
+        return self._place.is_taken
 
     def begin_anew(self, clock: Clock) -> None:
         """This has the docket entered afresh, with this clock, the next time; it is not under way."""
-        self._place = Place(clock, self._place.strike_list)
+        self._place = Place(self._docket, clock, self._place.strike_list)
 
     async def enter(self) -> None:
         """This enters the docket, and connects if it is the first to. Raises `NotEntered` where it is entered in another event loop."""
@@ -105,8 +116,8 @@ class Sessions:
             session.entered += 1
         _context.enter(docket)
 
-    async def leave(self, before_closing: Callable[[], None]) -> None:
-        """This leaves the docket, and disconnects if it is the last to, once it has called `before_closing`. Raises `NotEntered`."""
+    async def leave(self) -> None:
+        """This leaves the docket, and disconnects if it is the last to. Raises `NotEntered`."""
         session = self.entered()
         session.entered -= 1
         _context.leave(self._docket)
@@ -114,21 +125,34 @@ class Sessions:
             return
         store, session.store = session.store, None
         assert store is not None
-        self.here.strike_list.unfollow(store.strikes)
-        before_closing()
+        here = self.here
+        here.strike_list.unfollow(store.strikes)
+        here.scheduling.flush()
         await store.aclose()
 
     @asynccontextmanager
     async def apart(self, clock: Clock) -> AsyncGenerator[None, None]:
         """This has what runs in this context find the docket entered, empty, in memory and with this clock."""
         url = f"memory://apart-{uuid7()}"
-        former = _apart.set({**_apart.get(), self._docket: Place(clock, StrikeList.of_docket(self._docket), url)})
+        place = Place(self._docket, clock, StrikeList.of_docket(self._docket), url)
+        former = _apart.set({**_apart.get(), self._docket: place})
         try:
             async with self._docket:
                 yield
         finally:
             _apart.reset(former)
+            place.client.leave()
             forget(url)
+
+    def beside(self) -> Callable[[], None]:
+        """This gives what has the code of a context find the docket beside where it stands: the same one, to be entered in another event loop at the same time."""
+        docket, here = self._docket, self.here
+        place = Place(docket, here.clock, here.strike_list.beside(), here.memory_url)
+
+        def stand() -> None:
+            _apart.set({**_apart.get(), docket: place})
+
+        return stand
 
     @property
     def is_entered(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -15,13 +16,16 @@ from typing import Any, TypeVar, cast
 import anyio
 import anyio.to_thread
 
-__all__ = ["Thread", "Threads"]
+__all__ = ["Thread", "Threads", "around_calls"]
 
 logger = logging.getLogger("docket.worker")
 
 T = TypeVar("T")
 
 _ABSENT: Any = object()
+
+around_calls: ContextVar[Callable[[], AbstractContextManager[object]] | None] = ContextVar("around calls in threads", default=None)
+"""What is entered around each function that is called in a thread, in that thread: for what belongs to a thread, such as Django's database connections."""
 
 
 def _never() -> bool:
@@ -111,8 +115,13 @@ class Thread:
             context.run(_catch_up, around)
         before = context.copy()
         value, error = None, None
+        surround = around_calls.get()
         try:
-            value = context.run(function)
+            if surround is None:
+                value = context.run(function)
+            else:
+                with surround():
+                    value = context.run(function)
         except BaseException as exc:  # noqa: BLE001 - raised again by `call`
             error = exc
         return value, error, [(variable, content) for variable, content in context.items() if before.get(variable, _ABSENT) is not content]

@@ -29,6 +29,7 @@ from docket._sessions import Sessions
 from docket._snapshot import Counts, DocketSnapshot, ExecutionPage, RunningExecution, WorkerInfo
 from docket._store import Store
 from docket._store.moving import Moved, move
+from docket._sync import SyncClient, SyncExecution
 from docket._task import Handle, NamedTask, Options, Scheduler, SyncTask, Task, TaskDecorator, is_task, unwrapped
 from docket._when import When, check_key
 from docket.dependencies._overrides import StandIns
@@ -63,6 +64,8 @@ __all__ = [
     "RedisReadGroupResponse",
     "RedisStreamPendingMessage",
     "RunningExecution",
+    "SyncClient",
+    "SyncExecution",
     "TaskCollection",
     "WorkerInfo",
 ]
@@ -71,21 +74,30 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 TaskCollection = Iterable[TaskFunction]
+"""What `register_collection` and `--tasks` take: functions and handles."""
 
 # Names for what Redis answers about streams, for those who annotate with them.
 RedisMessageID = bytes
+"""What Redis calls an entry of a stream."""
 RedisMessage = dict[bytes, bytes]
+"""The fields of an entry of a stream."""
 RedisMessages = Sequence[tuple[RedisMessageID, RedisMessage]]
+"""Entries of a stream, each with its id."""
 RedisReadGroupResponse = Sequence[tuple[bytes, RedisMessages]]
+"""What a read of streams gives: their names, with what was read from each."""
 
 
 class RedisStreamPendingMessage(TypedDict):
     """This tells of an entry that a worker has fetched and not yet acknowledged."""
 
     message_id: bytes
+    """The entry's id."""
     consumer: bytes
+    """Who has fetched it."""
     time_since_delivered: int
+    """How long ago that was, in milliseconds."""
     times_delivered: int
+    """How often it was fetched."""
 
 
 class RedisClient(Protocol):
@@ -153,14 +165,13 @@ class Docket:
             require_signatures=require_signatures,
             max_payload_bytes=max_payload_bytes,
         )
-        self._sessions = Sessions(self, clock)
         self._take(options, clock)
         self.registry = Registry(self)
         """The tasks of this docket, as workers read them."""
+        self._sessions = Sessions(self, clock)
         for function in tasks.standard_tasks:
             self.registry.register(function, built_in=True)
 
-        self._scheduling = Scheduling(self)
         self._operations = Operations(self)
         self._stand_ins = StandIns()
         _context.remember(self)
@@ -223,6 +234,10 @@ class Docket:
         """This knows which calls are struck, and takes conditions of your own. It follows the docket's strikes while the docket is entered."""
         return self._sessions.here.strike_list
 
+    @property
+    def _scheduling(self) -> Scheduling:
+        return self._sessions.here.scheduling
+
     def __repr__(self) -> str:
         return f"<Docket {self.name!r}>"
 
@@ -236,7 +251,7 @@ class Docket:
         return self
 
     async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
-        await self._sessions.leave(before_closing=self._scheduling.flush)
+        await self._sessions.leave()
 
     def apart(self, clock: Clock) -> AbstractAsyncContextManager[None]:
         """This has what runs in this context find the docket entered, empty, in memory and with this clock, wherever it stands for others: for tests.
@@ -244,6 +259,22 @@ class Docket:
         Its tasks and overrides are the docket's own; its results stay out of `result_storage`. What it held is gone when it is left.
         """
         return self._sessions.apart(clock)
+
+    def beside(self) -> Callable[[], None]:
+        """This gives what has the code of a context find the docket beside where it stands: the same one, to be entered in another event loop at the same time.
+
+        It is for `sync`, and not part of the public interface.
+        """
+        return self._sessions.beside()
+
+    def sync(self) -> SyncClient:
+        """This gives the docket's client for blocking code: threads, scripts, Django views. `docket.sync().add(f, key=...)(*args)` waits, and gives a `SyncExecution`.
+
+        There is one in a process, which any number of threads may use at once, whether or not the docket is entered as well. It connects when
+        it is first used, and stays connected until the process ends, or for as long as somebody is inside `with docket.sync() as client:`.
+        A forked child connects anew. Its methods raise `WouldBlock` where an event loop runs: there, await the docket's own.
+        """
+        return self._sessions.here.client
 
     @property
     def is_entered(self) -> bool:
@@ -278,7 +309,8 @@ class Docket:
     def task(self, function: Callable[..., Any] | None = None, /, *, name: str | None = None) -> Any:
         """This makes a task of a function, under the function's name or another: `@docket.task`, `@docket.task(name="emails.welcome")`.
 
-        Gives the handle to call and schedule it by. Raises `NameTaken` when another function has the name.
+        Gives the handle to call and schedule it by. Raises `NameTaken` when another function has the name, and what is wrong with the task's dependencies:
+        `InvalidOption`, `CycleError`.
         """
         if function is None:
             return partial(self._declare, name=name)
@@ -296,7 +328,7 @@ class Docket:
     def register(self, function: TaskFunction, names: Sequence[str] | None = None) -> None:
         """This lets workers of this docket run a function or handle, under its own name or under several others.
 
-        Raises `NameTaken` when another function has one of the names.
+        Safe to repeat. Raises `NameTaken` when another function has one of the names, and what is wrong with the task's dependencies: `InvalidOption`, `CycleError`.
         """
         for name in names or (None,):
             self.registry.register(function, name)
@@ -333,7 +365,10 @@ class Docket:
 
         `when` is an aware datetime or a timedelta from now; without it the task runs at once. On a key that is scheduled, queued or
         running nothing changes (`Disposition.ALREADY_SCHEDULED`), except from inside the run of that key, where the run's successor is
-        scheduled. What is given back is a handle too, so `@docket.add` declares. Safe to repeat with the same key.
+        scheduled. Without a `key` each call gets one of its own. One step, and safe to repeat with the same key.
+
+        A function that is not registered is, by this. A name need not be known here, only to a worker; its arguments are then checked there. What is given
+        back is a handle too, so `@docket.add` declares. Calling it raises what `schedule` raises.
         """
         return Scheduler(self._handle(function), self, key, when)
 
@@ -348,8 +383,8 @@ class Docket:
     def replace(self, function: Callable[..., Any] | str, when: When | None, key: str) -> Callable[..., Coroutine[Any, Any, Execution[Any]]]:
         """This schedules a task in place of whatever stands under the key: `await docket.replace(f, when, key)(*args, **kwargs)`.
 
-        A scheduled or queued run never starts; a running one is told to stop, and whatever it still does leaves its replacement alone.
-        On a free key this is `add`.
+        One step. A scheduled or queued run never starts; a running one is told to stop, and whatever it still does leaves its replacement alone.
+        On a free key this is `add`, whose parameters it takes.
         """
         return Options(self._handle(function), key, when, self).replace
 
@@ -362,7 +397,10 @@ class Docket:
     @overload
     def call(self, function: str, when: When | None = None, key: str | None = None) -> Callable[..., TaskCall[Any]]: ...
     def call(self, function: Callable[..., Any] | str, when: When | None = None, key: str | None = None) -> Callable[..., TaskCall[Any]]:
-        """This makes a call for `add_many` and `replace_many`: `docket.call(f, when=..., key=...)(*args, **kwargs)`; nothing is scheduled yet."""
+        """This makes a call for `add_many` and `replace_many`: `docket.call(f, when=..., key=...)(*args, **kwargs)`; nothing is scheduled yet.
+
+        Raises `InvalidArguments` for a call that does not bind, and `InvalidSchedule` for a `key` or `when` that cannot be one.
+        """
         return Options(self._handle(function), key, when, self).call
 
     async def schedule(self, call: TaskCall[R] | Execution[R], *, replace: bool = False) -> Execution[R]:
@@ -378,7 +416,8 @@ class Docket:
         """This schedules many calls, in order, with at most `chunk_size` of them under way at a time (None: all).
 
         Each is atomic, and one that fails leaves the others alone: its execution has the disposition `FAILED` and the reason in
-        `schedule_exception`. Only when nothing at all was written because Redis cannot be reached, this raises `RedisUnavailable`.
+        `schedule_exception`. Only when nothing at all was written because Redis cannot be reached, this raises `RedisUnavailable`;
+        and `InvalidOption` for a `chunk_size` below 1. With keys of their own the calls may all be repeated.
         """
         return await self._scheduling.schedule_many(calls, chunk_size, replace=False)
 
@@ -393,7 +432,8 @@ class Docket:
     async def cancel(self, key: str) -> None:
         """This cancels what stands under a key: scheduled or queued work never runs, running work gets a `CancelledError`, a chain ends.
 
-        On a key where nothing stands it does nothing, so it is safe to repeat.
+        One step. On a key where nothing stands it does nothing, so it is safe to repeat. A running `def` task cannot be interrupted: its outcome no longer
+        counts. The key of a running one is taken until it has stopped. Raises `InvalidSchedule` for what cannot be a key, and `RedisUnavailable`.
         """
         check_key(key)
         await _changes.cancel(self, key)
@@ -430,7 +470,10 @@ class Docket:
         return [became async for _, became in retry_all(letters, rate=rate, when=when) if isinstance(became, Execution)]
 
     async def get_execution(self, key: str) -> Execution[Any] | None:
-        """This reads the run that stands under a key, or the last one that did; None when nothing is known of it (any more)."""
+        """This reads the run that stands under a key, or the last one that did; None when nothing is known of it (any more).
+
+        What has ended is known for `execution_ttl`. The task need not be registered here. Raises `RedisUnavailable`.
+        """
         return await self._operations.get_execution(key)
 
     # Striking

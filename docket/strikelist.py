@@ -92,10 +92,14 @@ class StrikeList:
 
     @classmethod
     def of_docket(cls, docket: Docket) -> StrikeList:
-        """This makes the list of a docket, which has it follow its store while it is entered."""
+        """This makes the list of a docket, which has it follow its store while it is entered; not part of the public interface."""
         strikes = cls()
         strikes._docket = docket
         return strikes
+
+    def beside(self) -> StrikeList:
+        """This makes another list of the same docket, for another event loop: what this one strikes, that one does, too; not part of the public interface."""
+        return _Beside(self, self._docket)
 
     def __repr__(self) -> str:
         return f"<StrikeList {self.name!r}, {len(self.instructions)} in effect>"
@@ -159,7 +163,7 @@ class StrikeList:
         return self._store.strikes
 
     def follow(self, strikes: StrikesStore) -> None:
-        """This takes what is struck from a store, now and whenever it changes: for whoever opened that store."""
+        """This takes what is struck from a store, now and whenever it changes: for whoever opened that store; not part of the public interface."""
         self._forget_shared()
         self._following = strikes
         strikes.follow(self)
@@ -168,7 +172,7 @@ class StrikeList:
             logger.info("%d strikes are in effect on docket %r", len(self._shared), self.name, extra={"docket.name": self.name})
 
     def unfollow(self, strikes: StrikesStore) -> None:
-        """This stops taking what is struck from a store, and forgets what came from it."""
+        """This stops taking what is struck from a store, and forgets what came from it; not part of the public interface."""
         strikes.unfollow(self)
         self._following = None
         self._forget_shared()
@@ -239,7 +243,8 @@ class StrikeList:
     def add_condition(self, condition: Condition) -> None:
         """This has a function of your own decide as well, in this process: called with the `Execution`, it gives True to have it not run.
 
-        It is called for every task that is scheduled or run here, so it should take no time; one that fails strikes nothing.
+        It is called for every task that is scheduled or run here, so it should take no time; one that fails strikes nothing. Safe to repeat.
+        Raises `InvalidOption` for an asynchronous one.
         """
         if is_async(condition):
             raise InvalidOption(f"{name_of(condition)} is asynchronous; a condition has to answer at once, so give a plain function")
@@ -300,7 +305,7 @@ class StrikeList:
     # Following it
 
     def on_strikes(self, struck: Iterable[bytes], restored: Iterable[bytes]) -> None:
-        """This takes a change from the store that is followed."""
+        """This takes a change from the store that is followed; not part of the public interface."""
         changes = self._take(struck, restored)
         if len(changes) > _MANY:
             logger.info("%d strikes came or went; %d are in effect on docket %r", len(changes), len(self._shared), self.name, extra={"docket.name": self.name})
@@ -361,6 +366,22 @@ class StrikeList:
     def _log(self, instruction: StrikeInstruction) -> None:
         doing = "Striking" if isinstance(instruction, Strike) else "Restoring"
         logger.info("%s %r", doing, instruction.call_repr(), extra={"docket.name": self.name, **instruction.labels()})
+
+
+class _Beside(StrikeList):
+    """This follows the same strikes as another list in an event loop of its own; conditions, and what is struck in this process alone, are the other's."""
+
+    def __init__(self, other: StrikeList, docket: Docket | None) -> None:
+        super().__init__()
+        self._docket = docket
+        self._other = other
+        self.in_effect = True
+
+    def _changed(self, *, restored: bool) -> None:
+        """Something may always be in effect: with the other."""
+
+    def stricken_by(self, execution: Execution[Any]) -> StrikeInstruction | None:
+        return super().stricken_by(execution) or self._other.stricken_by(execution)
 
 
 def _check_direction(instruction: StrikeInstruction) -> None:

@@ -42,6 +42,7 @@ BUILT_IN: dict[str, type[BaseException]] = {
     "ResultUnavailable": LookupError,
     "ServerError": RuntimeError,
     "UnknownTask": KeyError,
+    "WouldBlock": RuntimeError,
     "WrongState": RuntimeError,
 }
 

@@ -51,6 +51,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "_progress",
             "_results",
             "_snapshot",
+            "_sync",
             "_task",
             "_watching",
             "_when",
@@ -71,6 +72,7 @@ LATE_IMPORTS_IN = ("docket._redis", "docket.cli", "docket.testing.plugin", "dock
 # What may be imported late anywhere.
 LATE_IMPORTS_OF = (
     "annotationlib",  # Python 3.14 and up
+    "anyio",  # `from_thread`, of all of it, which takes milliseconds and is seldom needed
     "docket._logging",  # brings structlog, and so rich: a quarter of a command's start-up time, for lines that only workers write
     "http.server",  # heavy, and used only where metrics or health are served
     "opentelemetry.exporter",  # optional extra

@@ -14,9 +14,12 @@ import pytest
 
 import docket
 from docket import dependencies, execution, instrumentation, tasks, testing
-from docket.docket import Docket, DocketSnapshot, Executions, RunningExecution, WorkerInfo
+from docket.docket import Docket, DocketSnapshot, Executions, RunningExecution, SyncClient, SyncExecution, WorkerInfo
 from docket.errors import DocketError
 from docket.execution import Execution, ExecutionProgress, TaskCall
+from docket.integrations import django as for_django
+from docket.integrations import fastapi as for_fastapi
+from docket.integrations import sentry as for_sentry
 from docket.strikelist import Operator, Restore, Strike, StrikeInstruction, StrikeList
 from docket.worker import Worker
 
@@ -51,6 +54,8 @@ NAMES = [
     "Scheduler",
     "Snooze",
     "StrikeList",
+    "SyncClient",
+    "SyncExecution",
     "SyncTask",
     "Task",
     "TaskCall",
@@ -105,6 +110,13 @@ CALLS: dict[str, tuple[Callable[..., Any], str]] = {
     "Docket.redis": (Docket.redis, ""),
     "Docket.labels": (Docket.labels, ""),
     "Docket.key": (Docket.key, "suffix"),
+    "Docket.sync": (Docket.sync, ""),
+    "SyncClient.add": (SyncClient.add, "function, when=None, key=None"),
+    "SyncClient.replace": (SyncClient.replace, "function, when, key"),
+    "SyncClient.schedule": (SyncClient.schedule, "call, *, replace=False"),
+    "SyncClient.run": (SyncClient.run, "awaitable"),
+    "SyncClient.each": (SyncClient.each, "source"),
+    "SyncClient.close": (SyncClient.close, ""),
     # Handles
     "task": (docket.task, "function=None, /, *, name=None"),
     "Handle.schedule": (handle.schedule, "*args, key=None, when=None, **kwargs"),
@@ -219,6 +231,17 @@ CALLS: dict[str, tuple[Callable[..., Any], str]] = {
     "trace": (tasks.trace, "message"),
     "fail": (tasks.fail, "message"),
     "sleep": (tasks.sleep, "seconds"),
+    # Integrations
+    "integrations.fastapi.lifespan": (for_fastapi.lifespan, "docket, *, worker=False, inside=None"),
+    "integrations.fastapi.Background.add": (for_fastapi.Background.add, "function, when=None, key=None"),
+    "integrations.fastapi.Background.add_task": (for_fastapi.Background.add_task, "task, *args, **kwargs"),
+    "integrations.django.schedule_on_commit": (
+        for_django.schedule_on_commit,
+        "task, /, *args, key=None, when=None, using=None, robust=False, **kwargs",
+    ),
+    "integrations.django.get_docket": (for_django.get_docket, ""),
+    "integrations.sentry.DocketIntegration": (for_sentry.DocketIntegration, "*, report_retries=False"),
+    # Servers
     "healthcheck_server": (instrumentation.healthcheck_server, "host='0.0.0.0', port=None"),
     "metrics_server": (instrumentation.metrics_server, "host='0.0.0.0', port=None"),
 }
@@ -265,7 +288,15 @@ ERRORS: dict[str, type[BaseException]] = {
     "ResultTimeout": TimeoutError,
     "ResultUnavailable": LookupError,
     "UnknownTask": KeyError,
+    "WouldBlock": RuntimeError,
     "WrongState": RuntimeError,
+}
+
+
+ALSO_FOR_BLOCKING_CODE = {
+    *("add", "add_many", "cancel", "clear", "counts", "dead_letters", "events", "executions", "get_execution", "get_result", "is_superseded", "promote"),
+    *("replace", "replace_many", "reschedule", "restore", "retry", "retry_dead_letters", "schedule", "snapshot", "strike", "subscribe"),
+    *("task_workers", "workers"),
 }
 
 
@@ -308,12 +339,27 @@ def test_it_may_be_called_like_this(name: str):
     assert all("=" in more or more.startswith("*") for more in found[len(wanted) :])
 
 
+@pytest.mark.parametrize("name", sorted(ALSO_FOR_BLOCKING_CODE))
+def test_the_client_for_blocking_code_is_called_as_the_docket_is(name: str):
+    """Except that nothing is awaited, so there is no event to set when one is ready."""
+    owner, twin = (Docket, SyncClient) if hasattr(Docket, name) else (Execution[Any], SyncExecution[Any])
+    wanted = [word for word in spelled(getattr(owner, name)) if word != "ready=None"]
+
+    assert spelled(getattr(twin, name)) == ([] if wanted == ["*"] else wanted)
+
+
 def test_the_module_of_dockets_has_these_names():
     names = {"CLEAR_BATCH", "Docket", "DocketSnapshot", "RunningExecution", "TaskCollection", "WorkerInfo"}
     names |= {"RedisMessage", "RedisMessageID", "RedisMessages", "RedisReadGroupResponse", "RedisStreamPendingMessage"}
 
     assert names <= set(docket.docket.__all__)
     assert all(hasattr(docket.docket, name) for name in names)
+
+
+def test_the_integrations_have_these_names():
+    assert set(for_fastapi.__all__) >= {"AfterResponse", "Background", "DocketDep", "lifespan"}
+    assert set(for_django.__all__) >= {"DatabaseConnections", "dependencies", "docket", "get_docket", "schedule_on_commit"}
+    assert set(for_sentry.__all__) >= {"DocketIntegration"}
 
 
 def test_these_are_to_be_awaited():

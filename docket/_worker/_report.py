@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import context, trace
 
 from docket import instrumentation
+from docket._context import onlookers
 from docket._logging import RunLines, format_duration
 from docket._signatures import compact_signature, get_signature
 from docket._tally import Tally
@@ -109,6 +110,9 @@ class Report:
 
     def claimed(self, running: Running, execution: Execution[Any]) -> None:
         """This opens the run's span. What the run does from here on, in this task of the event loop, is inside it."""
+        if onlookers:
+            for onlooker in onlookers.values():
+                self._tell(execution, onlooker.began)
         if not self._listeners.now().traced:
             return
         attributes = {
@@ -153,6 +157,8 @@ class Report:
         follows = (decision.again in {"retry", "next"} or decision.follows) and stands in {ExecutionState.SCHEDULED, ExecutionState.QUEUED}
         self._count(running, execution, what, duration, perpetuated=decision.again == "next" and follows)
         self._end_span(running, decision, what)
+        if onlookers and decision.exception is not None and what in _ERRORS:
+            self._tell_failure(execution, decision.exception, what)
         level = _LEVELS.get(what, logging.INFO)
         if logger.isEnabledFor(level):
             call, fields = self._noted(running, execution)
@@ -161,6 +167,10 @@ class Report:
             self._lines.write(level, _ending(what, told, decision.exception), fields, decision.exception if what in _TRACED_BACK else None)
             if follows and logger.isEnabledFor(logging.INFO):
                 self._lines.write(logging.INFO, f"↫ {told}", fields)
+
+    def broke(self, execution: Execution[Any], exception: BaseException) -> None:
+        """This says that what surrounds a run failed, and so the run."""
+        self._tell_failure(execution, exception, Became.FAILED)
 
     def handed_back(self, running: Running, execution: Execution[Any], duration: float, stands: ExecutionState | None) -> None:
         """This says that a run goes to another worker, because this one stops: what its key's record says then is `stands`."""
@@ -186,6 +196,9 @@ class Report:
 
     def left(self, running: Running) -> None:
         """This says that the worker is done with a run, however that came about."""
+        if onlookers and running.execution is not None:
+            for onlooker in onlookers.values():
+                self._tell(running.execution, onlooker.left)
         if running.is_counted:
             running.is_counted = False
             self.tally.count(running.claimed.function, less=instrumentation.TASKS_RUNNING)
@@ -201,6 +214,16 @@ class Report:
             logger.error("The record of %s cannot be read, so its entry was dropped: %s", key, reason, extra=self._crew.labels)
         else:
             logger.debug("↬ %s (superseded: %s)", key, reason, extra=self._crew.labels)
+
+    def _tell_failure(self, execution: Execution[Any], exception: BaseException, what: Became) -> None:
+        for onlooker in onlookers.values():
+            self._tell(execution, onlooker.failed, exception, what.name.lower())
+
+    def _tell(self, execution: Execution[Any], told: Callable[..., None], *about: object) -> None:
+        try:
+            told(execution, *about)
+        except Exception:  # an error tracker's; the run goes on without it
+            logger.exception("What looks on while %s runs failed itself", execution.key, extra=self._crew.labels)
 
     def _noted(self, running: Running, execution: Execution[Any]) -> tuple[str, dict[str, object]]:
         """How lines call the run, and what they carry: its identity and how late it was."""

@@ -93,6 +93,8 @@ class Settler:
         is_settled, stands = await self._settle(
             Settlement(claimed.run, claimed.message_id, outcome, limit=running.place or claimed.limit, failure=failure, wide=_is_wide(running))
         )
+        if is_settled and stands is not None:
+            self._report.broke(execution, exc)
         if is_settled and running.execution is not None and self._witness is not None:
             self._witness.settled(execution, Decision(ExecutionState.FAILED, exc), None, stands)
         if is_settled and failure and stands is not None:

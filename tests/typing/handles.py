@@ -7,7 +7,7 @@ from typing import Any
 from typing_extensions import assert_type
 
 import docket as package
-from docket import Docket, Execution, ExecutionState, Perpetual, Scheduler, SyncTask, Task, TaskCall, TaskKey
+from docket import Docket, Execution, ExecutionState, Perpetual, Scheduler, SyncClient, SyncExecution, SyncTask, Task, TaskCall, TaskKey
 from docket.execution import InterruptionEvent, ProgressEvent, StateEvent
 
 docket = Docket()
@@ -204,3 +204,18 @@ async def operating() -> None:
     for running in (await docket.snapshot(limit=10)).running:
         assert_type(running.worker, str)
         assert_type(running.started, datetime)
+
+
+def blocking() -> None:
+    client = docket.sync()
+    assert_type(client, SyncClient)
+    assert_type(client.add(send)(1, "Jane"), SyncExecution[bool])
+    assert_type(client.add(resize, when=timedelta(hours=1), key="k")(1).get_result(), bytes)
+    assert_type(client.replace(plain, datetime.now(), "k")(1), SyncExecution[bool])
+    assert_type(client.add("unknown")(1), SyncExecution[Any])
+    assert_type(client.schedule(send.call(1, name="Jane")), SyncExecution[bool])
+    assert_type(client.run(welcome.schedule(1)), SyncExecution[str])
+    assert_type(client.run(docket.clear()), int)
+    assert_type(client.add_many([ambient.call(1)]), list[SyncExecution[float]])
+    client.add(send)("one", "Jane")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.add(plain)()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

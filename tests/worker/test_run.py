@@ -33,6 +33,8 @@ from docket import (
     Worker,
 )
 from docket._store.records import RunId
+from docket._worker import _run
+from docket._worker._settling import Settler
 from docket.dependencies import Dependency
 from docket.errors import ExecutionCancelled, ExecutionSuperseded, InvalidOption, NotSerializable
 from docket.execution import ExecutionProgress
@@ -749,3 +751,33 @@ async def test_progress_from_a_run_is_fenced(docket: Docket):
     await docket.cancel("k")
     await take_over(docket, "one~1")
     assert cast("Any", mine).key == "k"
+
+
+async def test_what_fails_around_a_run_that_was_replaced_is_no_failure_of_its_replacement(docket: Docket, monkeypatch: pytest.MonkeyPatch):
+    real, broken = _run.decide, [LookupError("decide")]
+    give_up = Settler.give_up
+
+    def decide(*args: Any, **kwargs: Any) -> Any:
+        if broken:
+            raise broken.pop()
+        return real(*args, **kwargs)
+
+    async def overtaken(self: Settler, *args: Any) -> None:
+        await job.replace("new", key="k", when=timedelta(0))
+        await give_up(self, *args)
+
+    @docket.task
+    async def job(word: str, retry: Retry = Retry(attempts=1)) -> str:
+        return word
+
+    monkeypatch.setattr(_run, "decide", decide)
+    monkeypatch.setattr(Settler, "give_up", overtaken)
+    old = await job.schedule("old", key="k")
+    async with Worker(docket) as worker:
+        await worker.run_until_finished()
+
+    new = await docket.get_execution("k")
+    assert new is not None
+    assert (broken, await new.get_result()) == ([], "new")
+    with pytest.raises(ExecutionSuperseded):
+        await old.get_result()
