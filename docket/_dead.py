@@ -42,12 +42,17 @@ class Attempt:
     attempt: int
     """Which attempt it was, from 1."""
     reason: str
+    """In a word, why it failed: see `DeadLetter.reason`."""
     error: str
+    """What it failed of, in a line."""
     traceback: str
     """The last part of it; empty where there was none."""
     worker: str
+    """The worker that ran it."""
     started_at: datetime
+    """When it started, in UTC."""
     ended_at: datetime
+    """When it ended, in UTC."""
 
 
 class DeadLetter:
@@ -251,7 +256,9 @@ class DeadLetterPage:
     """This is a page of dead letters, and where the next begins (None: there is none)."""
 
     letters: list[DeadLetter]
+    """What is on it."""
     cursor: str | None
+    """Where the next page begins; None: this is the last."""
 
 
 async def retry_all(

@@ -38,24 +38,38 @@ class StateEvent(TypedDict):
     """
 
     type: Literal["state"]
+    """Which of the events this is."""
     key: str
+    """The key of the run."""
     state: ExecutionState
+    """What it has become."""
     when: str
+    """When it is or was due, in ISO 8601."""
     worker: str | None
+    """The worker that runs it, or ran it last."""
     started_at: str | None
+    """When its last attempt started, in ISO 8601."""
     completed_at: str | None
+    """When it ended, in ISO 8601."""
     error: str | None
+    """What it failed of, in a line."""
 
 
 class ProgressEvent(TypedDict):
     """This is what `Execution.subscribe` and `ExecutionProgress.subscribe` give for a report of progress."""
 
     type: Literal["progress"]
+    """Which of the events this is."""
     key: str
+    """The key of the run."""
     current: int | None
+    """How much is done; None: it has not begun."""
     total: int
+    """How much there is to do."""
     message: str | None
+    """What is being done, in the task's words."""
     updated_at: str | None
+    """When it was reported, in ISO 8601."""
 
 
 class InterruptionEvent(TypedDict):
@@ -66,6 +80,7 @@ class InterruptionEvent(TypedDict):
     """
 
     type: Literal["interruption"]
+    """Which of the events this is."""
     reason: Literal["disconnected", "overflow", "undecodable"]
     missed: int | None
 

@@ -15,6 +15,7 @@ from docket.errors import InvalidOption, PayloadError
 __all__ = ["LONGEST", "LiteralOperator", "Operator", "Restore", "Strike", "StrikeInstruction"]
 
 LiteralOperator = Literal["==", "!=", ">", ">=", "<", "<=", "between"]
+"""How an `Operator` may be written."""
 
 LONGEST = 4096
 """Bytes that one instruction may take: every process of a docket holds all of them."""
@@ -50,9 +51,13 @@ class StrikeInstruction:
     """
 
     function: str | None = None
+    """The name of the task; None: all."""
     parameter: str | None = None
+    """The parameter whose argument is compared; None: every call is meant."""
     operator: Operator = Operator.EQUAL
+    """How it is compared with `value`."""
     value: object = None
+    """What it is compared with."""
     direction: ClassVar[Literal["", "strike", "restore"]] = ""
     """What is to be done with it: `strike` or `restore`."""
 

@@ -103,7 +103,7 @@ class Keys:
         self._letter = prefix + "dead:"
         self._limits = prefix + "limits:"
         self.stream = prefix + "stream"
-        """Ready work: entries of `key` and `generation`, one consumer group."""
+        """Stream of ready work: entries of `key` and `generation`, one consumer group."""
         self.queue = prefix + "queue"
         """Future work: sorted set of user keys by due time (microseconds)."""
         self.leases = prefix + "leases"
@@ -160,7 +160,16 @@ class Keys:
         return f"{self._letter}{generation}"
 
     def limit(self, kind: str, identity: str) -> str:
-        """This is what a limit remembers: a sorted set (holders, waiters, rate, promises), a hash (cooldown, debounce) or a string (most)."""
+        """This is what a limit remembers.
+
+        * `holders`: sorted set of the runs that have a place, by when it lapses (microseconds).
+        * `waiters`: sorted set of the runs that wait for a place, by order of arrival.
+        * `most`: string, how many places there are.
+        * `rate`: sorted set of when runs started (microseconds).
+        * `promises`: sorted set of the moments kept for runs that came too early.
+        * `cooldown`: hash, who ran last, and until when that counts.
+        * `debounce`: hash, who came first and runs for all, when the last one came, and when it is to run.
+        """
         return f"{self._limits}{kind}:{identity}"
 
     def concurrency(self, identity: str) -> tuple[str, str, str]:

@@ -56,6 +56,7 @@ class EnumMember:
     path: str
     """The class, by module and qualified name."""
     name: str
+    """The member's name."""
     plain: int | float | str | None = None
     """The member's plain value, where it is also an int, a float or a str."""
 

@@ -32,10 +32,15 @@ class ExecutionProgress:
     def __init__(self, docket: Docket, key: str, run: RunId | None = None) -> None:
         self._docket = docket
         self.key = key
+        """The key of the task."""
         self.current: int | None = None
+        """How much is done, as last read or reported; None: it has not begun."""
         self.total: int = 1
+        """How much there is to do."""
         self.message: str | None = None
+        """What is being done, in the task's words."""
         self.updated_at: datetime | None = None
+        """When it was last reported, in UTC."""
         self._run = run
 
     @property
@@ -45,19 +50,19 @@ class ExecutionProgress:
 
     @classmethod
     async def create(cls, docket: Docket, key: str) -> Self:
-        """This reads the progress of the task that has this key."""
+        """This reads the progress of the task that has this key; of one that is not known (any more) it says that nothing was reported."""
         progress = cls(docket, key)
         await progress.sync()
         return progress
 
     def set_total(self, total: int) -> Coroutine[Any, Any, None]:
-        """This says how much there is to do."""
+        """This says how much there is to do, 100 until then. Raises `InvalidOption` below 1."""
         if total < 1:
             raise InvalidOption("Total must be at least 1")
         return self._update(total=total)
 
     def increment(self, amount: int = 1) -> Coroutine[Any, Any, None]:
-        """This says that so much more is done; many at once add up."""
+        """This says that so much more is done; many at once add up. Raises `InvalidOption` below 1."""
         if amount < 1:
             raise InvalidOption("Amount must be at least 1")
         return self._update(add=amount)
@@ -92,15 +97,15 @@ class ExecutionProgress:
                         yield event
 
     def event(self) -> ProgressEvent:
-        """This gives the progress as last read, in the form of an event."""
+        """This gives the progress as last read, in the form of an event; not part of the public interface."""
         return progress_event(self.change())
 
     def change(self) -> ProgressChange:
-        """This gives the progress as last read, as the store would."""
+        """This gives the progress as last read, as the store would; not part of the public interface."""
         return ProgressChange(self.key, 0, self.current, self.total, self.message, self.updated_at and to_us(self.updated_at))
 
     def take(self, change: ProgressChange | None) -> None:
-        """This takes what was read or heard; None changes nothing."""
+        """This takes what was read or heard, where None changes nothing; not part of the public interface."""
         if change is None:
             return
         self.current, self.total, self.message = change.current, change.total, change.message

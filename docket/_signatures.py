@@ -10,7 +10,7 @@ import sys
 import weakref
 from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache, partial
-from typing import Any
+from typing import Any, get_args
 
 from docket.annotations import Logged, metadata_of
 from docket.errors import InvalidArguments
@@ -207,7 +207,7 @@ def cached_signatures() -> int:
 
 
 def compact_signature(signature: inspect.Signature) -> str:
-    """This prints a signature on one line: the caller's parameters with annotations and defaults, `...` for what a worker fills."""
+    """This prints a signature on one line: the caller's parameters with annotations (less their metadata) and defaults, `...` for what a worker fills."""
     shown: list[str] = []
     provided = False
     for parameter in signature.parameters.values():
@@ -216,7 +216,8 @@ def compact_signature(signature: inspect.Signature) -> str:
             continue
         text = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "") + parameter.name
         if parameter.annotation is not parameter.empty:
-            text += f": {inspect.formatannotation(parameter.annotation)}"
+            annotation = parameter.annotation
+            text += f": {inspect.formatannotation(get_args(annotation)[0] if metadata_of(annotation) else annotation)}"
         if parameter.default is not parameter.empty:
             text += f" = {parameter.default!r}"
         shown.append(text)

@@ -18,8 +18,11 @@ class WorkerInfo:
     """This is a worker that is alive, and what it can run."""
 
     name: str
+    """What it is called."""
     last_seen: datetime
+    """When it was last heard of, in UTC."""
     tasks: set[str]
+    """The names of the tasks that it can run."""
 
 
 class RunningExecution(Execution[Any]):
@@ -41,6 +44,7 @@ class ExecutionPage:
     """This is a part of a listing. It may be empty and not the last."""
 
     executions: list[Execution[Any]]
+    """What is on it."""
     cursor: str | None
     """Where the next page begins; None: this is the last."""
 
@@ -50,11 +54,14 @@ class DocketSnapshot:
     """This is what a docket is doing, or a page of it."""
 
     taken: datetime
+    """When it was taken, in UTC."""
     total_tasks: int
     """How many runs are scheduled, ready, waiting or running; not how many are listed here."""
     future: Sequence[Execution[Any]]
     """What has not begun: ready work and what waits for a limit, then what is scheduled, in order of due time."""
     running: Sequence[RunningExecution]
+    """What workers run, each with its worker and when it started."""
     workers: Collection[WorkerInfo]
+    """The workers that are alive."""
     next: str | None = None
     """What to pass to `Docket.snapshot(after=...)` for the rest; None: this is all."""

@@ -32,7 +32,10 @@ R = TypeVar("R")
 
 
 class Handle(ABC, Generic[P, R]):
-    """This is what every form of a task can do; how it is called differs."""
+    """This is what every form of a task can do; how it is called differs. `@docket.task` gives one.
+
+    `await send.schedule(5, key="x")` schedules a call of it. A call, `await send(5)`, runs the function here and now.
+    """
 
     @property
     @abstractmethod
@@ -52,25 +55,33 @@ class Handle(ABC, Generic[P, R]):
     @property
     @abstractmethod
     def shape(self) -> CallShape | None:
-        """This knows which calls bind; None when the function is not known here."""
+        """This knows which calls bind, None when the function is not known here; not part of the public interface."""
 
     def options(self, *, key: str | None = None, when: When | None = None) -> Options[P, R]:
-        """This chooses key and time, and leaves every argument that follows to the task: the fully typed form of `schedule`."""
+        """This chooses key and time, and leaves every argument that follows to the task: the fully typed form of `schedule`.
+
+        `await send.options(key="x", when=timedelta(hours=1)).schedule(5)`. Raises `InvalidSchedule` for a `key` or `when` that cannot be one.
+        """
         return Options(self, key, when)
 
     async def schedule(self, *args: Any, key: str | None = None, when: When | None = None, **kwargs: Any) -> Execution[R]:
         """This schedules a call. On a key that is scheduled, queued or running it changes nothing and says so (`disposition`).
 
-        The arguments are checked against the signature before anything is written (`InvalidArguments`).
+        `when` is an aware datetime, or a timedelta from now; None: at once. Without a `key` the call gets one of its own. One step, and with the same key
+        safe to repeat. The arguments are checked against the signature before anything is written (`InvalidArguments`); everything else
+        that it raises, `Docket.schedule` tells. A task that has a parameter named `key` or `when` takes these through `options`.
         """
         return await self._untyped(key, when).schedule(*args, **kwargs)
 
     async def replace(self, *args: Any, key: str, when: When | None = None, **kwargs: Any) -> Execution[R]:
-        """This schedules a call in place of whatever stands under the key; on a free key it is `schedule`."""
+        """This schedules a call in place of whatever stands under the key, in one step; on a free key it is `schedule`.
+
+        What had not begun never starts; what runs is told to stop, and whatever it still does counts for nothing.
+        """
         return await self._untyped(key, when).replace(*args, **kwargs)
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> TaskCall[R]:
-        """This makes a call for `Docket.add_many`; nothing is scheduled yet. All arguments are the task's."""
+        """This makes a call for `Docket.add_many`; nothing is scheduled yet. All arguments are the task's. Raises `InvalidArguments`."""
         return self.options().call(*args, **kwargs)
 
     async def cancel(self, key: str) -> None:
@@ -112,7 +123,7 @@ class Options(Generic[P, R]):
         return await self._on().schedule(self.call(*args, **kwargs))
 
     async def replace(self, *args: P.args, **kwargs: P.kwargs) -> Execution[R]:
-        """This schedules the call in place of whatever stands under the key, which must have been given."""
+        """This schedules the call in place of whatever stands under the key, as `Handle.replace` does. Raises `InvalidSchedule` where no key was given."""
         if self._key is None:
             raise InvalidSchedule(f"replacing needs the key of what is replaced: {self._handle.name}.options(key=...).replace(...)")
         return await self._on().schedule(self.call(*args, **kwargs), replace=True)
@@ -168,7 +179,7 @@ class _FunctionTask(Handle[P, R]):
 
     @property
     def shape(self) -> CallShape:
-        """This knows which calls bind."""
+        """This knows which calls bind; not part of the public interface."""
         return self._shape
 
     @property
@@ -190,11 +201,11 @@ class _FunctionTask(Handle[P, R]):
 
     @property
     def known_docket(self) -> Docket | None:
-        """This is the docket it was declared on, or the first that came to know it and is still there."""
+        """This is the docket it was declared on, or the first that came to know it and is still there; None: there is none."""
         return self._owner or (self._known_to and self._known_to())
 
     def for_docket(self, docket: Docket, name: str | None) -> Self:
-        """This gives the handle that is to become the docket's own, named so: itself, unless it is another docket's or has another name already."""
+        """This gives the handle that is to become the docket's own, named so: itself, unless it is another docket's or has another name already; not part of the public interface."""
         name = self._name if name is None else name
         if self.known_docket is None:
             self._name = _checked_name(self._function, name)
@@ -203,11 +214,11 @@ class _FunctionTask(Handle[P, R]):
         return type(self)(self._function, name, self.declared)
 
     def become_owned_by(self, docket: Docket) -> None:
-        """This makes the handle a docket's own (`docket.task`)."""
+        """This makes the handle a docket's own (`docket.task`); not part of the public interface."""
         self._owner = docket
 
     def become_known_to(self, docket: Docket) -> None:
-        """This remembers a docket that came to know the handle, unless there is one; without keeping that docket alive."""
+        """This remembers a docket that came to know the handle, unless there is one, without keeping that docket alive; not part of the public interface."""
         if self.known_docket is None:
             self._known_to = weakref.ref(docket)
 
@@ -325,7 +336,7 @@ class Scheduler(Handle[P, R]):
 
     @property
     def shape(self) -> CallShape | None:
-        """This knows which calls bind; None when the function is not known here."""
+        """This knows which calls bind, None when the function is not known here; not part of the public interface."""
         return self.handle.shape
 
     def options(self, *, key: str | None = None, when: When | None = None) -> Options[P, R]:
@@ -377,7 +388,10 @@ def task(function: Callable[P, R], /) -> SyncTask[P, R]: ...
 @overload
 def task(*, name: str) -> TaskDecorator: ...
 def task(function: Callable[..., Any] | None = None, /, *, name: str | None = None) -> Any:
-    """This makes a task of a function, for the ambient docket: the innermost entered one, whichever that is when it is scheduled."""
+    """This makes a task of a function, for the ambient docket: the innermost entered one, whichever that is when it is scheduled.
+
+    `@task`, or `@task(name="emails.welcome")`. A worker is told of it with `docket.register(function)`, or `--tasks module:collection`.
+    """
     if function is None:
         return functools.partial(_named_task, name=name)
     return _named_task(function, name)

@@ -3,3 +3,4 @@
 __all__ = ["__version__"]
 
 __version__ = "1.0.0.dev0"
+"""The version of the docket that is installed."""

@@ -55,6 +55,7 @@ __all__ = [
 ]
 
 TaskFunction = Callable[..., Any]
+"""What can be a task: a function, `async def` or `def`, or a handle."""
 R_co = TypeVar("R_co", covariant=True, default=Any)
 
 
@@ -63,11 +64,17 @@ class TaskCall(Generic[R_co]):
     """This is a call that is yet to be scheduled; making one touches no Redis. Hand many to `Docket.add_many`."""
 
     function: TaskFunction
+    """The task's handle, or its function."""
     args: tuple[Any, ...]
+    """What it passes by position."""
     kwargs: dict[str, Any]
+    """What it passes by name."""
     key: str
+    """The key that its run will have: one of its own, unless one was chosen."""
     when: When | None = None
+    """When it is to run: an aware datetime, or a timedelta from when it is scheduled on; None: at once."""
     function_name: str | None = None
+    """The name that the task is scheduled under."""
 
 
 class Execution(Generic[R_co]):
@@ -141,20 +148,27 @@ class Execution(Generic[R_co]):
         self.delivery = 0
         """How often this run had been claimed when a worker claimed it for this; 0 outside a worker."""
         self.message_id = message_id
+        """The entry of the stream that it was delivered with; None outside a worker."""
         self.successor_asked = False
         """Whether this run has asked for a successor under its own key; on a worker."""
         self.replaced_itself = False
         """Whether this run has replaced itself under its own key; on a worker."""
         self.state = ExecutionState.SCHEDULED
+        """Where it stands, as of when it was made or last `sync`ed."""
         self.worker: str | None = None
+        """The name of the worker that runs it, or ran it last."""
         self.started_at: datetime | None = None
+        """When its present or last attempt started, in UTC."""
         self.completed_at: datetime | None = None
+        """When it ended, in UTC."""
         self.first_due: datetime | None = None
         """When a run that is tried again was due at first; on a worker, None in the first attempt."""
         self.first_started_at: datetime | None = None
         """When the first attempt of a run that is tried again started; on a worker, None in the first attempt."""
         self.error: str | None = None
+        """What its last attempt failed of, in a line; of a run that was cancelled, why."""
         self.result_key: str | None = None
+        """Always None; kept for programs that read it."""
         self.disposition = Disposition.LOADED
         """What became of the request to schedule; `LOADED` when this was read rather than asked for."""
         self.schedule_exception: Exception | None = None
@@ -162,7 +176,7 @@ class Execution(Generic[R_co]):
 
     @classmethod
     def loaded(cls, docket: Docket, function: TaskFunction, record: RunRecord) -> Self:
-        """This makes an execution of what was read. Its arguments stay undecoded until somebody asks for them."""
+        """This makes an execution of what was read. Its arguments stay undecoded until somebody asks for them; not part of the public interface."""
         execution = cls.stored(docket, function, record.function, record.key, record.payload, record.trace)
         execution.attempt = record.attempt
         execution.read(record)
@@ -170,7 +184,7 @@ class Execution(Generic[R_co]):
 
     @classmethod
     def stored(cls, docket: Docket, function: TaskFunction, name: str, key: str, payload: bytes | None, trace: bytes, generation: int = 0) -> Self:
-        """This makes an execution of a call that stands in Redis. Its arguments stay undecoded until somebody asks for them."""
+        """This makes an execution of a call that stands in Redis. Its arguments stay undecoded until somebody asks for them; not part of the public interface."""
         execution = cls(docket, function, (), {}, key, None, 1, loads_trace(trace) or None, function_name=name, generation=generation)
         execution._args, execution._payload = None, payload
         return execution
@@ -190,7 +204,7 @@ class Execution(Generic[R_co]):
 
     @property
     def function_name(self) -> str:
-        """This is the name of the task."""
+        """This is the name of the task, as it was scheduled."""
         return self._function_name or self._function.__name__
 
     @property
@@ -237,7 +251,7 @@ class Execution(Generic[R_co]):
 
     @property
     def when(self) -> datetime:
-        """This is when it is due."""
+        """This is when it is due, an aware datetime to the microsecond; of a run that is to start at once, and was not scheduled yet, now."""
         return self.due or self._docket.clock.now()
 
     @when.setter
@@ -267,7 +281,7 @@ class Execution(Generic[R_co]):
         return self._stopping
 
     def report_through(self, progress: ExecutionProgress) -> None:
-        """This has `progress` be the progress of this run, on a worker."""
+        """This has `progress` be the progress of this run, on a worker; not part of the public interface."""
         self._progress = progress
 
     def general_labels(self) -> dict[str, str]:
@@ -307,7 +321,7 @@ class Execution(Generic[R_co]):
         return [trace.Link(origin)] if origin.is_valid else []
 
     async def schedule(self, *, replace: bool = False) -> Disposition:
-        """This schedules it, as `Docket.schedule` does, and says what became of it."""
+        """This schedules it, as `Docket.schedule` does, and says what became of it. Raises what that raises."""
         await self._docket.schedule(self, replace=replace)
         return self.disposition
 
@@ -341,7 +355,7 @@ class Execution(Generic[R_co]):
         return again
 
     async def cancel(self) -> None:
-        """This cancels this very run, as `Docket.cancel` does what stands under a key. One that has ended, or was replaced, is left as it is."""
+        """This cancels this very run, as `Docket.cancel` does what stands under a key. One that has ended, or was replaced, is left as it is. Safe to repeat."""
         if self._generation:
             await _changes.cancel(self._docket, self._key, self._generation)
 
@@ -351,11 +365,11 @@ class Execution(Generic[R_co]):
         self._when_us, self._when = change.when_us, None
 
     def within(self) -> RunId | None:
-        """This names the claim that a worker holds while it runs this; None outside a worker."""
+        """This names the claim that a worker holds while it runs this, None outside a worker; not part of the public interface."""
         return RunId(self._key, self._generation, self.delivery) if self.delivery else None
 
     def claimed(self, claim: Claimed, worker: str, stopping: Stopping | None = None) -> None:
-        """This takes what a worker's claim says of the run, and what says whether that worker is to stop."""
+        """This takes what a worker's claim says of the run, and what says whether that worker is to stop; not part of the public interface."""
         run = claim.run
         self._stopping = stopping
         self._generation = run.generation
@@ -370,7 +384,7 @@ class Execution(Generic[R_co]):
         self.first_due, self.first_started_at = moment(claim.first_when_us), moment(claim.first_started_us)
 
     def ordered(self, answer: Ordered) -> None:
-        """This takes the store's answer to the request to schedule."""
+        """This takes the store's answer to the request to schedule; not part of the public interface."""
         self._generation = answer.generation
         self._when_us = answer.when_us
         self._when = None
@@ -387,14 +401,14 @@ class Execution(Generic[R_co]):
             watching.scheduled(self)
 
     def struck(self, by: StrikeInstruction) -> None:
-        """This takes the strike that kept it from being scheduled. Nothing was written, so there is no run that this stands for."""
+        """This takes the strike that kept it from being scheduled. Nothing was written, so there is no run that this stands for; not part of the public interface."""
         self._generation = 0
         self.state = ExecutionState.CANCELLED
         self.error = struck_by(by)
         self.disposition = Disposition.STRUCK
 
     def failed(self, error: Exception) -> None:
-        """This takes the reason why it could not be scheduled."""
+        """This takes the reason why it could not be scheduled; not part of the public interface."""
         self.schedule_exception = error
         self.disposition = Disposition.FAILED
 
@@ -424,7 +438,7 @@ class Execution(Generic[R_co]):
             self.disposition = Disposition.SUPERSEDED
 
     def read(self, record: RunRecord) -> None:
-        """This takes everything the record of this run says."""
+        """This takes everything the record of this run says; not part of the public interface."""
         self._generation = record.generation
         self._redelivered = record.crashes > 0
         self._when_us, self._when = record.when_us, None
@@ -439,15 +453,19 @@ class Execution(Generic[R_co]):
         self.progress.take(progress_of(record))
 
     async def is_superseded(self) -> bool:
-        """This says whether another run has taken this one's place before its end."""
+        """This says whether another run has taken this one's place before its end. It reads that from Redis, as `sync` does."""
         await self.sync()
         return self.disposition is Disposition.SUPERSEDED
 
     async def get_result(self, *, timeout: timedelta | None = None, deadline: datetime | None = None) -> R_co:
         """This waits for the end of this very run and gives its result; a task without one gives None.
 
+        A run that ended before is told of as well, for `execution_ttl` after its end, by any process, as often as it is asked. What came of a finished run goes
+        when its key is scheduled again: `ResultUnavailable`, so give every run that somebody waits for a key of its own. `timeout` is a timedelta,
+        `deadline` an aware datetime; without either it waits for as long as it takes. Whoever stops waiting leaves the run alone.
+
         Raises what the task raised; `ExecutionCancelled`, also when it was struck, and then it says by what; `ExecutionSuperseded` when it was replaced; `ResultUnavailable`
-        when its record has expired; `ResultTimeout` (a `TimeoutError`) after `timeout`, or at `deadline`.
+        when its record is gone; `ResultTimeout` (a `TimeoutError`) after `timeout`, or at `deadline`; `InvalidOption` where both are given.
         """
         if timeout is not None and deadline is not None:
             raise InvalidOption("Cannot specify both timeout and deadline")

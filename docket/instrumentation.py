@@ -59,23 +59,40 @@ __all__ = [
 ]
 
 meter = metrics.get_meter("docket")
+"""What makes the instruments."""
 tracer = trace.get_tracer("docket.docket")
+"""What makes the spans of those who schedule."""
 worker_tracer = trace.get_tracer("docket.worker")
+"""What makes the spans of runs."""
 
 TASKS_ADDED = meter.create_counter("docket_tasks_added", description="Tasks added to the docket", unit="1")
+"""`docket_tasks_added` counts tasks added to the docket."""
 TASKS_REPLACED = meter.create_counter("docket_tasks_replaced", description="Tasks replaced on the docket", unit="1")
+"""`docket_tasks_replaced` counts tasks replaced on the docket."""
 TASKS_SCHEDULED = meter.create_counter("docket_tasks_scheduled", description="Tasks added or replaced", unit="1")
+"""`docket_tasks_scheduled` counts tasks added or replaced."""
 TASKS_CANCELLED = meter.create_counter("docket_tasks_cancelled", description="Tasks cancelled", unit="1")
+"""`docket_tasks_cancelled` counts tasks cancelled."""
 TASKS_STARTED = meter.create_counter("docket_tasks_started", description="Runs that workers started", unit="1")
+"""`docket_tasks_started` counts runs that workers started."""
 TASKS_REDELIVERED = meter.create_counter("docket_tasks_redelivered", description="Runs taken over from a worker that died", unit="1")
+"""`docket_tasks_redelivered` counts runs taken over from a worker that died."""
 TASKS_STRICKEN = meter.create_counter("docket_tasks_stricken", description="Tasks stopped by a strike", unit="1")
+"""`docket_tasks_stricken` counts tasks stopped by a strike."""
 TASKS_SUPERSEDED = meter.create_counter("docket_tasks_superseded", description="Runs that another took the place of", unit="1")
+"""`docket_tasks_superseded` counts runs that another took the place of."""
 TASKS_COMPLETED = meter.create_counter("docket_tasks_completed", description="Runs that ended, well or not", unit="1")
+"""`docket_tasks_completed` counts runs that ended, well or not."""
 TASKS_FAILED = meter.create_counter("docket_tasks_failed", description="Runs that ended with an exception", unit="1")
+"""`docket_tasks_failed` counts runs that ended with an exception."""
 TASKS_SUCCEEDED = meter.create_counter("docket_tasks_succeeded", description="Runs that ended well", unit="1")
+"""`docket_tasks_succeeded` counts runs that ended well."""
 TASKS_RETRIED = meter.create_counter("docket_tasks_retried", description="Runs put back for another attempt", unit="1")
+"""`docket_tasks_retried` counts runs put back for another attempt."""
 TASKS_PERPETUATED = meter.create_counter("docket_tasks_perpetuated", description="Runs that scheduled their next one", unit="1")
+"""`docket_tasks_perpetuated` counts runs that scheduled their next one."""
 REDIS_DISRUPTIONS = meter.create_counter("docket_redis_disruptions", description="Times that Redis went away", unit="1")
+"""`docket_redis_disruptions` counts times that Redis went away."""
 
 _NO_SPAN = nullcontext(trace.INVALID_SPAN)
 
@@ -83,17 +100,25 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 """The buckets' upper bounds: tasks take from a millisecond to an hour. OpenTelemetry's own are meant for milliseconds."""
 
 TASK_DURATION = meter.create_histogram("docket_task_duration", description="How long a run took", unit="s", explicit_bucket_boundaries_advisory=_SECONDS)
+"""`docket_task_duration` is how long a run took, in seconds."""
 TASK_PUNCTUALITY = meter.create_histogram(
     "docket_task_punctuality", description="How long after it was due a run started", unit="s", explicit_bucket_boundaries_advisory=_SECONDS
 )
+"""`docket_task_punctuality` is how long after it was due a run started, in seconds."""
 
 TASKS_RUNNING = meter.create_up_down_counter("docket_tasks_running", description="Tasks running now", unit="1")
+"""`docket_tasks_running` is how many there are: tasks running now."""
 STRIKES_IN_EFFECT = meter.create_up_down_counter("docket_strikes_in_effect", description="Strikes in effect now", unit="1")
+"""`docket_strikes_in_effect` is how many there are: strikes in effect now."""
 
 QUEUE_DEPTH = meter.create_gauge("docket_queue_depth", description="Tasks that could run now", unit="1")
+"""`docket_queue_depth` is how many there are: tasks that could run now."""
 SCHEDULE_DEPTH = meter.create_gauge("docket_schedule_depth", description="Tasks scheduled for later", unit="1")
+"""`docket_schedule_depth` is how many there are: tasks scheduled for later."""
 DEAD_LETTERS = meter.create_gauge("docket_dead_letters", description="Dead letters that are kept", unit="1")
+"""`docket_dead_letters` is how many there are: dead letters that are kept."""
 CACHE_SIZE = meter.create_gauge("docket_cache_size", description="Entries in docket's own caches", unit="1")
+"""`docket_cache_size` is how many there are: entries in docket's own caches."""
 
 
 def is_traced() -> bool:

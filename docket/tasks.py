@@ -35,12 +35,12 @@ async def fail(
     execution: Execution = CurrentExecution(),
     retry: Retry = Retry(attempts=2),
 ) -> None:
-    """This fails with a message, twice."""
+    """This fails with a message, twice: it has two attempts. Raises `RuntimeError`."""
     raise RuntimeError(f"{message}: {execution.key!r} of docket {docket.name!r} failed on worker {worker.name!r}, attempt {retry.attempt} of {retry.attempts}")
 
 
 async def sleep(seconds: float, logger: TaskLogger = TaskLogger()) -> None:
-    """This takes that many seconds."""
+    """This takes that many seconds, and a slot of its worker."""
     logger.info("Sleeping for %s seconds", seconds)
     await anyio.sleep(seconds)
 

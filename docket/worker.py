@@ -219,15 +219,25 @@ class Worker:
         self._divided = None
 
     async def run_forever(self) -> None:
-        """This runs tasks until `stop`, or until the docket was divided or moved to other shards: then `LayoutMismatch` is raised. Cancelled, it stops as well, and returns at once: what is running has its grace until the worker is left, which waits for that."""
+        """This runs tasks until `stop`, or until the docket was divided or moved to other shards. Cancelled, it stops as well, and returns at once: what is running has its grace until the worker is left, which waits for that.
+
+        An outage of Redis is waited out, for as long as it takes. Raises `NotEntered` where the worker is not entered, or runs already, and
+        `LayoutMismatch` once the docket has another number of shards.
+        """
         await self._run(until_finished=False, limits={})
 
     async def run_until_finished(self) -> None:
-        """This runs tasks until nothing that this worker can run is scheduled, queued or running. Future work is waited for."""
+        """This runs tasks until nothing that this worker can run is scheduled, queued or running. Future work is waited for, so a perpetual chain has it run for ever.
+
+        Raises as `run_forever` does.
+        """
         await self._run(until_finished=True, limits={})
 
     async def run_at_most(self, iterations_by_key: Mapping[str, int]) -> None:
-        """This runs each of these keys so many times and then ends its chain; everything else as `run_until_finished` does."""
+        """This runs each of these keys so many times and then ends its chain; everything else as `run_until_finished` does: `{"monitor-main": 3}`.
+
+        A key with a number below one is cancelled. Raises as `run_forever` does.
+        """
         for key, times in iterations_by_key.items():
             if times < 1:
                 await self.docket.cancel(key)

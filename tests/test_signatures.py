@@ -65,6 +65,12 @@ def test_a_signature_is_printed_on_one_line():
     assert compact_signature(inspect.signature(eval("lambda a, b=1: None"))) == "a, b = 1"
 
 
+def test_a_printed_signature_leaves_metadata_out():
+    def task(customer: Annotated[int, Logged], names: Annotated[list[str], Logged(length_only=True)] = []) -> None: ...  # noqa: B006 - never changed
+
+    assert compact_signature(get_signature(task)) == "customer: int, names: list[str] = []"
+
+
 def test_an_annotation_that_cannot_be_evaluated_hides_no_other():
     def task(a: Unknown, b: Annotated[int, "text", Logged]): ...  # type: ignore[name-defined]  # pyright: ignore  # noqa: F821, PGH003
 

@@ -65,9 +65,11 @@ class Moved:
     before: int
     """Shards that there were."""
     after: int
+    """Shards that there are now."""
     runs: int = 0
     """Records of runs, those that have ended among them."""
     letters: int = 0
+    """Dead letters."""
 
 
 async def move(name: str, url: str, to: int, *, clock: Clock = SYSTEM, credential_provider: CredentialProvider | None = None) -> Moved:

@@ -357,8 +357,11 @@ class Counts:
     completed: int
     """Runs that completed, since the docket was first used. So the others, too: links of a chain and attempts count each."""
     failed: int
+    """Runs that failed for good."""
     cancelled: int
+    """Runs that were cancelled, struck, or dropped by a limit."""
     retried: int
+    """Attempts after which another followed."""
     overdue: int = 0
     """Due, and still to be made ready by a worker."""
     dead_letters: int = 0

@@ -38,8 +38,11 @@ class TaskOutcome:
     """This is how one run of a body went: how long it took, and what it returned or raised."""
 
     duration: timedelta
+    """How long the body took."""
     result: Any = None
+    """What it returned."""
     exception: BaseException | None = None
+    """What it raised; None: nothing."""
 
 
 class Dependency:
@@ -105,7 +108,7 @@ class Runtime(Dependency, ABC):
 
     @abstractmethod
     async def run(self, execution: Execution[Any], function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """This runs the body and returns its result."""
+        """This runs the body, `await function(*args, **kwargs)`, and returns its result. What it raises, the run fails with."""
 
 
 class FailureHandler(Dependency, ABC):
@@ -160,14 +163,14 @@ class Injected(Dependency, ABC):
 
     @abstractmethod
     def give(self, scope: RunScope) -> Any:
-        """This gives the value."""
+        """This gives the value; not part of the public interface."""
 
     def at(self, parameter: str) -> Self:
-        """This gives the same as standing at that parameter."""
+        """This gives the same as standing at that parameter; not part of the public interface."""
         return self
 
     def identity(self) -> Hashable:
-        """This is equal for two that give the same object in one run."""
+        """This is equal for two that give the same object in one run; not part of the public interface."""
         return type(self)
 
     async def __aenter__(self) -> Any:

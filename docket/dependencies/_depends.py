@@ -20,6 +20,7 @@ DependencyFunction = (
     | Callable[..., Awaitable[R]]
     | Callable[..., R]
 )
+"""What `Depends` takes: whatever gives an `R` when it is called, awaited, entered or iterated."""
 
 
 class DependsOn(Dependency):

@@ -20,7 +20,9 @@ class FailedDependency:
     """This is one parameter whose dependency could not be resolved, and why."""
 
     parameter: str
+    """The parameter of the task, or of one of its dependencies."""
     error: Exception
+    """Why there is no value for it."""
 
 
 def failure_of(recipe: Recipe, failures: Mapping[int, Exception]) -> DependencyFailed:

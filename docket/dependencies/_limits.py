@@ -45,6 +45,7 @@ class Limit(Dependency):
     """
 
     kind: str
+    """What the store calls limits of this kind; not part of the public interface."""
 
     def __init__(self, scope: str | None = None, argument: str | None = None) -> None:
         self.scope = scope
@@ -52,13 +53,13 @@ class Limit(Dependency):
         self._identity: str | None = None
 
     def of_argument(self, parameter: str) -> Self:
-        """This gives the same limit for each value of an argument."""
+        """This gives the same limit for each value of an argument; not part of the public interface."""
         limit = copy.copy(self)
         limit.argument = parameter
         return limit
 
     def check(self, task: str, signature: inspect.Signature, given: Container[str]) -> None:
-        """This raises `InvalidOption` when the argument is none of the task's, or one that a worker gives."""
+        """This raises `InvalidOption` when the argument is none of the task's, or one that a worker gives; not part of the public interface."""
         if self.argument is not None and self.argument not in signature.parameters:
             raise InvalidOption(
                 f"{self!r} of task {task!r} is for an argument {self.argument!r}, which the task does not have; it has {', '.join(signature.parameters) or 'none'}"
@@ -67,7 +68,7 @@ class Limit(Dependency):
             raise InvalidOption(f"{self!r} of task {task!r} is for an argument {self.argument!r}, which a worker gives; name one that the caller passes")
 
     def identity_in(self, execution: Execution[Any], arguments: Mapping[str, Any]) -> str:
-        """This names whom a run is limited with: the scope or the task, and the value of the argument, if it is for one."""
+        """This names whom a run is limited with: the scope or the task, and the value of the argument, if it is for one; not part of the public interface."""
         named = _named(self.scope, "" if self.scope is not None else execution.function_name)
         if self.argument is None:
             return named
@@ -84,10 +85,10 @@ class Limit(Dependency):
         return self._identity
 
     def require(self, execution: Execution[Any], arguments: Mapping[str, Any]) -> Requirement:
-        """This says what a run has to pass, and remembers whom it limits."""
+        """This says what a run has to pass, and remembers whom it limits; not part of the public interface."""
         self._identity = self.identity_in(execution, arguments)
         return self.requirement(self._identity)
 
     @abstractmethod
     def requirement(self, identity: str) -> Requirement:
-        """This says what has to be passed, in the words of the store."""
+        """This says what has to be passed, in the words of the store; not part of the public interface."""

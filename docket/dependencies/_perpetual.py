@@ -30,9 +30,11 @@ class Perpetual(CompletionHandler):
     every: timedelta
     """The time from one run to the next. A body may assign it, for the run that follows."""
     automatic: bool
+    """Whether workers start a chain of it by themselves."""
     args: tuple[Any, ...] | None
     """What the next run is called with, or None for the same again."""
     kwargs: dict[str, Any] | None
+    """What the next run is called with by name, or None for the same again."""
 
     if TYPE_CHECKING:
 
@@ -71,11 +73,11 @@ class Perpetual(CompletionHandler):
         return None
 
     def cancel(self) -> None:
-        """This ends the chain with the current run."""
+        """This ends the chain with the current run, from inside its body. Safe to repeat."""
         self.cancelled = True
 
     def perpetuate(self, *args: Any, **kwargs: Any) -> None:
-        """This has the next run called with these arguments."""
+        """This has the next run called with these arguments, and those after it too, until told otherwise."""
         self.args, self.kwargs = args, kwargs
 
     def after(self, delay: timedelta) -> None:
@@ -83,7 +85,7 @@ class Perpetual(CompletionHandler):
         self._after, self._at = max(delay, _NONE), None
 
     def at(self, when: datetime) -> None:
-        """This has the next run come at that moment, an aware datetime."""
+        """This has the next run come at that moment, an aware datetime; one that has passed means at once. Raises `InvalidSchedule` for a naive one."""
         if when.tzinfo is None:
             raise InvalidSchedule(f"Perpetual.at({when!r}): the datetime is naive; give an aware one, such as datetime.now(timezone.utc)")
         self._at, self._after = when, None

@@ -59,14 +59,23 @@ class Retry(FailureHandler):
     """
 
     attempts: int | None
+    """How many runs there are in all; None: without end."""
     delay: timedelta
+    """What lies between two attempts, or between the first two."""
     minimum_delay: timedelta | None
+    """The first delay where delays double; None: they stay the same."""
     maximum_delay: timedelta | None
+    """The longest delay where delays double; None: they stay the same."""
     on: tuple[type[BaseException], ...]
+    """The failures that are tried again."""
     not_on: tuple[type[BaseException], ...]
+    """The failures among them that are not."""
     jitter: Random | None
+    """Where chance comes from; None: delays are taken as they are."""
     max_elapsed: timedelta | None
+    """How long after the first attempt started the last one may."""
     attempt: int
+    """Which attempt this is, from 1."""
 
     if TYPE_CHECKING:
 
@@ -122,11 +131,11 @@ class Retry(FailureHandler):
         return retry
 
     def after(self, delay: timedelta) -> NoReturn:
-        """This ends the attempt now; the next, if any is left, comes after `delay`."""
+        """This ends the attempt now, by raising `ForcedRetry`; the next, if any is left, comes after `delay`, a timedelta. Where none is left, the run has failed."""
         raise ForcedRetry(delay=max(delay, _NONE))
 
     def at(self, when: datetime) -> NoReturn:
-        """This ends the attempt now; the next, if any is left, comes at `when`, an aware datetime."""
+        """This ends the attempt now, by raising `ForcedRetry`; the next, if any is left, comes at `when`, an aware datetime. Raises `InvalidSchedule` for a naive one."""
         if when.tzinfo is None:
             raise InvalidSchedule(f"Retry.at({when!r}): the datetime is naive; give an aware one, such as datetime.now(timezone.utc)")
         raise ForcedRetry(when=when)

@@ -74,6 +74,7 @@ class MovableClock(Clock):
         """This moves the time forward in one jump, and gives the time that it then is. What became due runs as soon as a worker gets to it.
 
         A jump passes over what lies between: a daily cron that is three days late runs once. `drain(days=3)` goes from due time to due time.
+        Raises `InvalidOption` where that would be backwards.
         """
         by_us = span(by, weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds, milliseconds=milliseconds) // _MICROSECOND
         with self._lock:
@@ -84,24 +85,24 @@ class MovableClock(Clock):
         return from_us(now_us)
 
     def move_to(self, moment: datetime) -> datetime:
-        """This moves the time forward to a moment, in one jump."""
+        """This moves the time forward to a moment, an aware datetime, in one jump, and gives it. Raises `InvalidOption` for one that has passed."""
         now = self.now()
         if aware("moment", moment) < now:
             raise InvalidOption(f"time goes forward only, and {moment.isoformat()} has passed: it is {now.isoformat()}")
         return self.advance(moment - now)
 
     def reach_us(self, moment_us: int) -> None:
-        """This moves the time forward to a moment, unless it has passed."""
+        """This moves the time forward to a moment, unless it has passed; not part of the public interface."""
         self.advance(max(0, moment_us - self.now_us()) * _MICROSECOND)
 
     def hold(self) -> None:
-        """This has the time stand still, until `go_on` was called as often as this."""
+        """This has the time stand still, until `go_on` was called as often as this; not part of the public interface."""
         with self._lock:
             self._holds += 1
             self._state = self.now_us(), None
 
     def go_on(self) -> None:
-        """This has the time go on from where it stands, if nobody else holds it."""
+        """This has the time go on from where it stands, if nobody else holds it; not part of the public interface."""
         with self._lock:
             self._holds -= 1
             if self._is_ticking and not self._holds:
@@ -150,7 +151,7 @@ class MovableClock(Clock):
                 del self._listeners[entry]
 
     async def sleep(self, seconds: float) -> None:
-        """This waits until so much later by this clock: a jump ends it early."""
+        """This waits until so many seconds later by this clock: a jump ends it early."""
         until_us = self.now_us() + int(seconds * 1e6)
         jumped = anyio.Event()
         with self.on_jump(lambda: jumped.set()):  # noqa: PLW0108 - whichever event stands there then

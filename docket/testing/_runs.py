@@ -39,12 +39,15 @@ class LogLine:
     """
 
     level: str
+    """Its level, in capitals: `"INFO"`."""
     event: str
     """What was said, without the fields behind it."""
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What was given by name, bound to the logger, or passed as `extra`."""
     logger: str = field(default="", compare=False)
+    """The name of the standard logger it went to."""
     exception: BaseException | None = field(default=None, compare=False)
+    """The exception it was written with, if there was one."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,11 @@ class ProgressReport:
     """This is how far a task said it was."""
 
     current: int = 0
+    """How much was done."""
     total: int = DEFAULT_TOTAL
+    """How much there was to do."""
     message: str | None = None
+    """What was being done, in the task's words."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class TaskProgress(ProgressReport):
     """This is how far a task said it was in the end, and every report on the way."""
 
     history: Sequence[ProgressReport] = field(default_factory=list[ProgressReport])
+    """Every report, in order."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -68,16 +75,23 @@ class TaskRun(Generic[R_co]):
     """This is one run of a task: what was asked, how it ended, and what it did on the way."""
 
     task: str
+    """The name of the task."""
     key: str
+    """The key of the run."""
     args: tuple[Any, ...]
+    """What the call passed by position."""
     kwargs: Mapping[str, Any]
+    """What the call passed by name."""
     attempt: int
+    """Which attempt it was, from 1."""
     state: ExecutionState
     """`COMPLETED`, `FAILED` or `CANCELLED`; `SCHEDULED` or `QUEUED` for a run that is to be tried again."""
     exception: BaseException | None
     """What it raised: the very object."""
     started_at: datetime
+    """When it started, by the docket's clock."""
     ended_at: datetime
+    """When it ended, by the docket's clock."""
     retry_at: datetime | None
     """When the next attempt is due; None: there is none."""
     next_at: datetime | None
@@ -85,7 +99,9 @@ class TaskRun(Generic[R_co]):
     scheduled: Sequence[Execution[Any]]
     """What it scheduled, in order: executions with `function_name`, `args`, `kwargs`, `key` and `when`."""
     logs: Sequence[LogLine]
+    """What it wrote to its log, of every level, in order."""
     progress: TaskProgress
+    """How far it said it was."""
     returned: Any
     """What it returned; None too where it raised."""
 

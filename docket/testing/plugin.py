@@ -40,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def docket_clock() -> MovableClock:
-    """The clock of the test's docket: `docket_clock.advance(days=3)`."""
+    """This is the clock of the test's docket: `docket_clock.advance(days=3)`."""
     from docket.testing import MovableClock  # late: see the top
 
     return MovableClock()
@@ -48,7 +48,7 @@ def docket_clock() -> MovableClock:
 
 @pytest.fixture
 def docket_tasks(request: pytest.FixtureRequest) -> Tasks:
-    """What the test's docket can run: by default what the setting `docket_tasks` names. Override it to give a docket, or tasks."""
+    """This is what the test's docket can run: by default what the setting `docket_tasks` names. Override it to give a docket, or tasks."""
     return request.config.getini("docket_tasks")
 
 
@@ -62,14 +62,14 @@ def _docket_in_memory(docket_tasks: Tasks, docket_clock: MovableClock) -> Genera
 
 @pytest.fixture
 def docket(request: pytest.FixtureRequest) -> Docket:
-    """A docket in memory, of this test's own, entered. In a test that is not async it is not entered: whoever runs an event loop there enters it."""
+    """This is a docket in memory, of this test's own, entered. In a test that is not async it is not entered: whoever runs an event loop there enters it."""
     runner = _runner_of(request)
     return request.getfixturevalue("_docket_in_memory" if runner is None else f"_docket_entered_{runner}")
 
 
 @pytest.fixture
 def worker(request: pytest.FixtureRequest, docket: Docket) -> Worker:
-    """A worker of `docket`, entered, not running; in a test that is not async not entered either."""
+    """This is a worker of `docket`, entered, not running; in a test that is not async not entered either."""
     from docket.testing._homes import worker_of  # late: see the top
 
     runner = _runner_of(request)
@@ -78,7 +78,7 @@ def worker(request: pytest.FixtureRequest, docket: Docket) -> Worker:
 
 @pytest.fixture
 def drain(worker: Worker) -> Drain:
-    """Runs what is due, with `worker`: `await drain()`, `await drain(days=3)`; gives the runs."""
+    """This runs what is due, with `worker`: `await drain()`, `await drain(days=3)`; gives the runs."""
     from docket.testing import Drain  # late: see the top
 
     return Drain(worker)
