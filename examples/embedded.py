@@ -1,5 +1,7 @@
 """A whole task system with no server to install: docket starts one itself, in a directory, and everybody on this machine who names it shares it.
 
+Look at the ids: the tasks run in another process. Look at "later" as well: it was scheduled before everybody left, server included, and is there again.
+
 pip install 'pydocket[embedded]'     # or have a redis-server on PATH
 python examples/embedded.py
 
@@ -26,7 +28,7 @@ async def greet(name: str) -> str:
 async def schedule() -> None:
     async with docket:  # the first one in starts the server
         await greet.schedule("Grace", when=timedelta(milliseconds=500), key="later")
-        print("scheduled for later; now everybody leaves, and the server ends")
+        print(f"process {os.getpid()} has scheduled a task for later; now everybody leaves, and the server ends", flush=True)
 
 
 async def wait() -> None:

@@ -1,5 +1,7 @@
 """The main job in one file: work for now, work for later, a task that repeats, and a task that is retried.
 
+Look at the times: what is due starts when it is due, what repeats keeps its pace, and what fails comes again.
+
 python examples/quickstart.py                                        # everything in this process, no Redis
 DOCKET_URL=redis://localhost:6379/0 python examples/quickstart.py    # the same on Redis
 """
