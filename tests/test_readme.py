@@ -75,6 +75,15 @@ def test_the_worker_and_the_other_terminal_meet(url: str, tmp_path: Path):
     assert "send_welcome_email" in log.read_text()
 
 
+def test_every_figure_is_one_of_the_performance_page():
+    section = README.partition("\n## How fast\n")[2].partition("\n## ")[0]
+    performance = (ROOT / "docs" / "performance.md").read_text()
+    figures = re.findall(r"\d[\d,]*\.?\d+", "\n".join(line for line in section.splitlines() if re.match(r"\| [a-z]", line)))
+
+    assert len(figures) > 10
+    assert [figure for figure in figures if figure not in performance] == []
+
+
 def test_every_link_leads_somewhere():
     links = re.findall(r"\]\(([^)#:]+)\)", README)
 
