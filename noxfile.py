@@ -26,6 +26,7 @@ WITH_A_SERVER = (
     "tests/test_acl.py",
     "tests/test_credentials.py",
 )
+TOPOLOGIES = ("cluster", "sentinel")
 IN_TOPOLOGIES = ("tests/store", "tests/lua", "tests/fundamentals")
 DIVIDED = {"DOCKET_TESTS_SHARDS": "4"}
 IN_SHARDS = ("tests/store", "tests/fundamentals", "tests/dependencies")
@@ -85,13 +86,15 @@ def types(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """This runs the tests: on the default Python all of them, with coverage, and some again with divided dockets; the fundamentals on the others."""
+    """This runs the tests: on the default Python all of them, with coverage, and some again in shards and topologies; the fundamentals on the others."""
     session.install("-e", ".[fast,metrics]", *groups("test"))
     if session.posargs:
         session.run("pytest", *session.posargs)
     elif session.python == DEFAULT:
         session.run("pytest", "--cov", "--cov-report=term", env={"COVERAGE_FILE": str(ROOT / ".coverage"), **ONE_MORE})
         session.run("pytest", *IN_SHARDS, env={**DIVIDED, **ONE_MORE})  # without coverage: tests/shards alone has to see to that
+        for topology in TOPOLOGIES:
+            session.run("pytest", "tests/store", env={"DOCKET_TESTS_TOPOLOGY": topology, **ONE_MORE})
     else:
         session.run("pytest", *(path for path in ON_EVERY_PYTHON if (ROOT / path).exists()), env=ONE_MORE)
 
@@ -103,7 +106,7 @@ def matrix(session: nox.Session) -> None:
     for server in session.posargs or SERVERS:
         if server in SERVERS[:-1] or shutil.which(server):
             session.run("pytest", "--timeout=180", *WITH_A_SERVER, env={"DOCKET_TESTS_SERVER": server})  # before Redis 7, sentinels take their time
-    for topology in ("cluster", "sentinel"):
+    for topology in TOPOLOGIES:
         session.run("pytest", *IN_TOPOLOGIES, env={"DOCKET_TESTS_TOPOLOGY": topology})
     session.run("pytest", *IN_SHARDS, *IN_SHARDS_TOO, env=DIVIDED)
     for version in REDIS_PY:
