@@ -25,6 +25,14 @@ from tests.worker._hands import at_work
 LATER = timedelta(hours=1)
 
 
+@pytest.fixture(autouse=True)
+def not_before_redis_7(redis_server: RedisServer) -> None:
+    """Before, there were no channels of slots."""
+    version: str = cast("Any", redis_server.client()).info("server")["redis_version"]
+    if int(version.partition(".")[0]) < 7:
+        pytest.skip(f"this is Redis {version}, which has no channels of slots")
+
+
 def recorded(server: RedisServer, name: str) -> bytes | None:
     """This is what stands in Redis of a docket's channels."""
     return ask(server, "HGET", Keys(name).meta, "channels")
@@ -333,7 +341,7 @@ async def test_the_channels_of_the_docket_as_a_whole_follow_its_slot(cluster: Cl
 
 @pytest.mark.usefixtures("trusting")
 async def test_who_waits_while_a_replica_takes_over_gets_the_end():
-    with running_cluster(replicated=True) as cluster:
+    with running_cluster(replicas=1) as cluster:
         async with Docket("orders", cluster.url, shards=3) as docket:
             go = asyncio.Event()
 
