@@ -168,6 +168,7 @@ class TestNotNow:
             refused = told(server) - before
 
             async def beats_again() -> bool:
+                await docket.store.backend.available(10)  # a connection to what was a replica is given up
                 [seen] = await docket.store.workers.live(since_us=0)
                 assert not beats_us + 50_000 < seen.last_seen_us < ends_us
                 return seen.last_seen_us >= ends_us
